@@ -1,0 +1,1 @@
+//! Settings that cannot be wrong.

@@ -1,0 +1,159 @@
+//! Wire formats: a provider's bytes in, our words out, and back.
+//!
+//! A dialect opens no socket, reads no clock and keeps no state, so its tests are recorded
+//! messages. Everything that knows a provider's JSON, paths or headers is in that dialect's one
+//! file; adding a dialect is that file and one word in [`ALL`].
+
+mod openai;
+mod stability;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderValue};
+use thiserror::Error;
+
+use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, Operation};
+use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
+
+/// Every dialect of this release.
+pub static ALL: &[&dyn Dialect] = &[];
+
+/// The dialect of that name.
+pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
+    ALL.iter().copied().find(|dialect| dialect.name() == name)
+}
+
+/// One wire format, in both directions.
+pub trait Dialect: Send + Sync {
+    /// Short and stable: used in configuration, prices, logs and Lua.
+    fn name(&self) -> &'static str;
+
+    // The caller's side.
+
+    /// The operation that this message asks for; `None` when it is no image call of this dialect.
+    fn claims(&self, head: &RequestHead) -> Option<Operation>;
+
+    /// Reads an image call. `provider` is the provider it was addressed to, for the model's name.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when the body is not what the path promises.
+    fn read_request(
+        &self,
+        provider: &str,
+        operation: Operation,
+        head: &RequestHead,
+        body: &Bytes,
+    ) -> Result<ImageRequest, Unreadable>;
+
+    /// Words an answer for a caller that asked for `asked`: its delivery, its stream or none.
+    /// The pictures' bytes are shared, and re-encoded only when the caller's encoding differs.
+    ///
+    /// # Errors
+    /// [`Undeliverable`] when a picture is not in hand in a form that this caller can be given
+    /// (a URL that was not fetched).
+    fn write_response(
+        &self,
+        asked: &ImageRequest,
+        response: &ImageResponse,
+    ) -> Result<Reply, Undeliverable>;
+
+    /// Words a refusal so that the caller's client library raises its own exception.
+    /// `asked` is `None` when the call could not be read.
+    fn write_refusal(&self, asked: Option<&ImageRequest>, refusal: &Refusal) -> Reply;
+
+    /// The credential that the app sent, whatever header it came in.
+    fn credential<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
+        head.header("authorization")
+    }
+
+    // The provider's side.
+
+    /// Words a request for the provider, fitted to the model beforehand. Carries no key.
+    ///
+    /// # Errors
+    /// [`Unsupported`] when this wire format has no way to say it.
+    fn write_request(&self, request: &ImageRequest) -> Result<Message, Unsupported>;
+
+    /// Puts a key of ours where this provider looks for it, in place of any other.
+    ///
+    /// A key that cannot be a header's value is left out; the provider's 401 tells.
+    fn authorize(&self, headers: &mut HeaderMap, key: &str) {
+        if let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {key}")) {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+    }
+
+    /// A reader for the answer to `request` that begins with `head`.
+    fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader>;
+}
+
+/// Reads one answer as it arrives.
+pub trait Reader: Send {
+    /// Takes the next bytes of the body, decoded.
+    fn feed(&mut self, chunk: &[u8]) -> Progress;
+
+    /// Concludes. `body` is all that was fed, and pictures are sliced from it.
+    fn finish(self: Box<Self>, body: &Rope) -> Next;
+}
+
+/// What is known of an answer so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It may still turn out to be a failure: nothing may be shown to the caller yet.
+    Wait,
+    /// A picture has begun, and nothing that comes later can make the answer a failure.
+    Pass,
+    /// It is a failure; [`Reader::finish`] says which once the rest is there.
+    Failed,
+}
+
+/// What an answer turned out to be.
+#[derive(Debug)]
+pub enum Next {
+    Done(Box<ImageResponse>),
+    Failed(Box<Failure>),
+    /// The job is queued, or the picture lies elsewhere: send this, after that long.
+    Ask {
+        after: Duration,
+        message: Box<Message>,
+    },
+}
+
+/// Why a body is not the image call that its path promises.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{field}: {why}")]
+pub struct Unreadable {
+    /// The field at fault as the dialect spells it, or `body`.
+    pub field: String,
+    pub why: String,
+}
+
+/// Why an answer cannot be worded for a caller.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct Undeliverable(pub String);
+
+/// Why a request cannot be worded for a provider.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("`{field}`: {why}")]
+pub struct Unsupported {
+    pub field: &'static str,
+    pub why: String,
+}
+
+/// Why a call gets no picture, in words for its caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status to answer with.
+    pub status: u16,
+    pub kind: FailureKind,
+    /// The provider's own code, where a provider spoke this same dialect.
+    pub code: Option<String>,
+    /// What happened, where and what to do. Holds no key.
+    pub message: String,
+    /// Seconds the caller should wait, where that helps.
+    pub retry_after: Option<Duration>,
+}

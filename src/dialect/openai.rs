@@ -1,0 +1,1 @@
+//! OpenAI Images: generations, edits and variations.

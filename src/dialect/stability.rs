@@ -1,0 +1,1 @@
+//! Stability AI: the v2beta image routes.

@@ -1,0 +1,1 @@
+//! Money on disk: journal, database, holds and charges.

@@ -1,0 +1,1 @@
+//! The whole way of a call on one screen.

@@ -1,0 +1,1 @@
+//! Lua rules: everything that knows mlua is here.

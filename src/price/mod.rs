@@ -1,0 +1,1 @@
+//! What a request costs: the book, the quote, the charge.

@@ -1,0 +1,1 @@
+//! The edges: interception, tunnels, the gateway.

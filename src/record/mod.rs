@@ -1,0 +1,1 @@
+//! The decision log: one line a call.

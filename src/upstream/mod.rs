@@ -1,0 +1,1 @@
+//! The way out: connections, limits, one attempt.
