@@ -1,1 +1,5 @@
 //! The commands.
+
+pub mod bundle;
+pub mod child;
+pub mod environment;

@@ -1,1 +1,3 @@
 //! The edges: interception, tunnels, the gateway.
+
+pub mod authority;
