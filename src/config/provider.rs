@@ -1,0 +1,369 @@
+//! Who makes images, where, and with which key: the table of the release with what the
+//! configuration says laid over it.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use super::address::{Upstream, host_name};
+use super::problem::{Problem, nearest};
+use super::providers::{DIALECTS, KNOWN, Known};
+use super::raw::{Field, RawLimits, RawProvider};
+use super::read::Reader;
+use super::secret::Secret;
+
+/// A company or server that makes images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    pub name: String,
+    /// `None`: this release cannot read its messages; its calls pass through.
+    pub dialect: Option<&'static str>,
+    /// Hosts to intercept, lower case; none for a server that is reached by base URL only.
+    pub hosts: Vec<String>,
+    /// Configured: everything for this provider goes there.
+    pub upstream: Option<Upstream>,
+    /// Where a call goes that a rule sends here, unless `upstream` says otherwise. An app's own
+    /// call goes where the app addressed it.
+    pub default_upstream: Option<Upstream>,
+    /// For calls that a rule sends here; an app's own key passes through.
+    pub api_key: Option<Secret>,
+    pub limits: Limits,
+}
+
+/// Bounds on what is sent to a provider, an instance of pixtoll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests at the same time.
+    pub concurrent: Option<u32>,
+    pub per_minute: Option<u32>,
+}
+
+impl Provider {
+    /// Where a routed call goes; `None` when the configuration must say so first.
+    pub fn target(&self) -> Option<&Upstream> {
+        self.upstream.as_ref().or(self.default_upstream.as_ref())
+    }
+
+    /// The one server that `api_key` may be sent to.
+    pub fn key_upstream(&self) -> Option<&Upstream> {
+        self.api_key.as_ref().and_then(|_| self.target())
+    }
+
+    fn known(known: &Known) -> Provider {
+        Provider {
+            name: known.name.to_owned(),
+            dialect: known.dialect,
+            hosts: known.all_hosts().collect(),
+            upstream: None,
+            default_upstream: known.upstream.map(Upstream::https),
+            api_key: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// All providers, found by name and by host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Providers {
+    by_name: BTreeMap<String, Provider>,
+    /// Host, lower case, to provider's name.
+    by_host: HashMap<String, String>,
+}
+
+impl Default for Providers {
+    /// Those that the release knows, without any key.
+    fn default() -> Providers {
+        let mut providers = Providers {
+            by_name: BTreeMap::new(),
+            by_host: HashMap::new(),
+        };
+        for known in KNOWN {
+            providers.put(Provider::known(known));
+        }
+        providers
+    }
+}
+
+impl Providers {
+    /// The provider of that name.
+    pub fn get(&self, name: &str) -> Option<&Provider> {
+        self.by_name.get(name)
+    }
+
+    /// The provider that has that very host, any case, with or without a final dot.
+    pub fn of_host(&self, host: &str) -> Option<&Provider> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = match host.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => Cow::Owned(host.to_ascii_lowercase()),
+            false => Cow::Borrowed(host),
+        };
+        self.by_host
+            .get(&*host)
+            .and_then(|name| self.by_name.get(name))
+    }
+
+    /// Every provider, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Provider> {
+        self.by_name.values()
+    }
+
+    /// Adds a provider, in place of the one that had its name. Its hosts become its own.
+    pub fn put(&mut self, provider: Provider) {
+        self.by_host.retain(|_, name| *name != provider.name);
+        for host in &provider.hosts {
+            self.by_host
+                .insert(host.to_ascii_lowercase(), provider.name.clone());
+        }
+        self.by_name.insert(provider.name.clone(), provider);
+    }
+
+    /// Hosts that TLS can be ended for, sorted: names, no IP addresses.
+    pub fn hosts(&self) -> Vec<String> {
+        let mut hosts: Vec<String> = self
+            .by_host
+            .keys()
+            .filter(|host| host.parse::<std::net::IpAddr>().is_err())
+            .cloned()
+            .collect();
+        hosts.sort_unstable();
+        hosts
+    }
+}
+
+/// Reads `providers`, and the usual variables of those it does not give a key.
+pub(super) fn providers(field: Option<&Field<'_>>, reader: &mut Reader<'_>) -> Providers {
+    let mut providers = Providers::default();
+    let mut problems = Vec::new();
+    let entries = field.map_or_else(Vec::new, |field| field.entries(&mut problems));
+    reader.problems.append(&mut problems);
+    for (name, field) in entries {
+        if let Some(provider) = provider(name, &field, &providers, reader) {
+            providers.put(provider);
+        }
+    }
+    usual_keys(&mut providers, reader);
+    providers
+}
+
+fn provider(
+    name: &str,
+    field: &Field<'_>,
+    all: &Providers,
+    reader: &mut Reader<'_>,
+) -> Option<Provider> {
+    let raw = RawProvider::read(field, &mut reader.problems);
+    let known = all.get(name).cloned();
+    let is_known = known.is_some();
+    if !is_known && !is_new_name(name, field, &raw, all, reader) {
+        return None;
+    }
+    let mut provider = known.unwrap_or_else(|| Provider::known(&Known::NOTHING));
+    provider.name = name.to_owned();
+    if let Some(field) = &raw.dialect {
+        provider.dialect = dialect(field, reader).or(provider.dialect);
+    }
+    if let Some(field) = &raw.hosts {
+        hosts(field, &mut provider, all, reader);
+    }
+    if let Some(field) = &raw.upstream {
+        provider.upstream = reader.server(field, "https://api.openai.com");
+    }
+    if let Some(field) = &raw.api_key {
+        provider.api_key = reader.secret(field, "${OPENAI_API_KEY}");
+        key_over_plain_http(field, &provider, reader);
+    }
+    if let Some(field) = &raw.limits {
+        provider.limits = limits(field, reader);
+    }
+    if provider.default_upstream.is_none() {
+        provider.default_upstream = provider.hosts.first().map(|host| Upstream::https(host));
+    }
+    if !is_known && raw.hosts.is_none() && raw.upstream.is_none() {
+        reader.missing(
+            field,
+            "hosts",
+            "name the hosts to intercept (`hosts: [sd.studio.lan]`), or where it is (`upstream: http://10.0.0.7:7860`), or both",
+        );
+    }
+    Some(provider)
+}
+
+/// Whether an unknown name is a provider of the user's own, and not a slip.
+fn is_new_name(
+    name: &str,
+    field: &Field<'_>,
+    raw: &RawProvider<'_>,
+    all: &Providers,
+    reader: &mut Reader<'_>,
+) -> bool {
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    // The unprefixed path of the gateway is OpenAI's: no provider may take its first part.
+    if name.is_empty() || name == "v1" || !name.bytes().all(is_word) {
+        let message = format!("`{name}` cannot be a provider's name");
+        reader.problems.push(
+            Problem::at(field.key_place, "bad_value", message).remedy(
+                "use small letters, digits, `-` and `_`: it stands in model names and in base URLs; `v1` is taken",
+            ),
+        );
+        return false;
+    }
+    if raw.dialect.is_some() {
+        return true;
+    }
+    let message = format!("`{name}` is no provider that this release knows");
+    let own = format!(
+        "a provider of your own says what it speaks: `dialect: {}`",
+        DIALECTS.join("` or `dialect: ")
+    );
+    let remedy = match nearest(name, all.iter().map(|provider| provider.name.as_str())) {
+        Some(near) => format!("did you mean `{near}`? If not, {own}"),
+        None => own,
+    };
+    reader
+        .problems
+        .push(Problem::at(field.key_place, "unknown_provider", message).remedy(remedy));
+    false
+}
+
+fn dialect(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<&'static str> {
+    let written = reader.text(field, "openai")?;
+    let found = DIALECTS.iter().copied().find(|name| *name == written);
+    if found.is_none() {
+        let all = DIALECTS.join(" and ");
+        let why = format!("this release does not speak `{written}`");
+        let remedy = match nearest(&written, DIALECTS.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`? It speaks {all}"),
+            None => format!("it speaks {all}"),
+        };
+        reader.bad(field, why, remedy);
+    }
+    found
+}
+
+/// Adds the configured hosts to those that are known.
+fn hosts(field: &Field<'_>, provider: &mut Provider, all: &Providers, reader: &mut Reader<'_>) {
+    for item in reader.items(field, "[sd.studio.lan]") {
+        let Some(host) = reader.parsed(&item, "[sd.studio.lan]", host_name) else {
+            continue;
+        };
+        if let Some(owner) = all
+            .of_host(&host)
+            .filter(|owner| owner.name != provider.name)
+        {
+            let why = format!("`{host}` is a host of `{}` already", owner.name);
+            let remedy = format!(
+                "configure `providers.{}` instead, or take the host out",
+                owner.name
+            );
+            reader.bad(&item, why, remedy);
+            continue;
+        }
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            reader.warn(
+                &item,
+                "address_as_host",
+                format!("no certificate is made for the IP address {host}"),
+                "plain HTTP works; for TLS reach it by base URL, or give it a name",
+            );
+        }
+        if !provider.hosts.contains(&host) {
+            provider.hosts.push(host);
+        }
+    }
+}
+
+fn limits(field: &Field<'_>, reader: &mut Reader<'_>) -> Limits {
+    let raw = RawLimits::read(field, &mut reader.problems);
+    let mut bound = |field: Option<&Field<'_>>| field.and_then(|f| reader.count(f, 1_000_000));
+    Limits {
+        concurrent: bound(raw.concurrent.as_ref()),
+        per_minute: bound(raw.per_minute.as_ref()),
+    }
+}
+
+fn key_over_plain_http(field: &Field<'_>, provider: &Provider, reader: &mut Reader<'_>) {
+    if let Some(upstream) = &provider.upstream
+        && provider.api_key.is_some()
+        && !upstream.tls
+        && !upstream.is_loopback()
+    {
+        reader.warn(
+            field,
+            "key_in_the_clear",
+            format!("the key goes to {upstream} unencrypted"),
+            "use an https upstream, or be sure of the network between",
+        );
+    }
+}
+
+/// Keys from the variables that the providers' own tools read.
+fn usual_keys(providers: &mut Providers, reader: &mut Reader<'_>) {
+    for known in KNOWN {
+        let Some(provider) = providers.by_name.get_mut(known.name) else {
+            continue;
+        };
+        if provider.api_key.is_some() {
+            continue;
+        }
+        let found = known.key_from.iter().find_map(|variable| {
+            let key = (reader.around.env)(variable)?.trim().to_owned();
+            (!key.is_empty()).then_some((variable, key))
+        });
+        match found {
+            Some((_, key)) if key.bytes().all(|b| b.is_ascii_graphic()) => {
+                provider.api_key = Some(Secret::new(key));
+            }
+            Some((variable, _)) => reader.warnings.push(
+                Problem::anywhere(
+                    "bad_value",
+                    format!("the environment variable {variable} holds something that no header can carry; it is left out"),
+                )
+                .remedy(format!("set {variable} to the key and nothing else")),
+            ),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_found_exactly_and_in_any_case() {
+        let providers = Providers::default();
+        let of = |host: &str| {
+            providers
+                .of_host(host)
+                .map(|provider| provider.name.clone())
+        };
+        assert_eq!(of("api.openai.com").as_deref(), Some("openai"));
+        assert_eq!(of("API.OpenAI.com.").as_deref(), Some("openai"));
+        assert_eq!(
+            of("us-central1-aiplatform.googleapis.com").as_deref(),
+            Some("google")
+        );
+        for other in [
+            "openai.com",
+            "evil-api.openai.com",
+            "api.openai.com.evil.example",
+            "api.openai.com..",
+            "",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_provider_that_is_put_again_gives_up_its_old_hosts() {
+        let mut providers = Providers::default();
+        let mut moved = providers.get("stability").unwrap().clone();
+        moved.hosts = vec!["stability.test".to_owned(), "10.0.0.7".to_owned()];
+        providers.put(moved);
+        assert!(providers.of_host("api.stability.ai").is_none());
+        assert!(providers.of_host("stability.test").is_some());
+        let hosts = providers.hosts();
+        assert!(hosts.contains(&"stability.test".to_owned()));
+        assert!(!hosts.contains(&"10.0.0.7".to_owned()));
+        assert!(hosts.is_sorted());
+    }
+}
