@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-pub use filter::Condition;
+pub use filter::{Condition, NoCondition};
 pub use line::{Style, line};
 
 use crate::record::schema;

@@ -155,13 +155,13 @@ fn compare(value: &Value, wanted: &str) -> Option<Ordering> {
 #[error(
     "`{0}` is no moment: write how long ago, like 10m or 2d, or a time, like 2026-11-22T18:00:00Z"
 )]
-pub struct NoMoment(String);
+pub(super) struct NoMoment(String);
 
 /// The moment that `--since` means: so long ago, or a date or time (UTC where it names no zone).
 ///
 /// # Errors
 /// [`NoMoment`] when it is neither.
-pub fn since(text: &str, now: Timestamp) -> Result<Timestamp, NoMoment> {
+pub(super) fn since(text: &str, now: Timestamp) -> Result<Timestamp, NoMoment> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
@@ -178,7 +178,7 @@ pub fn since(text: &str, now: Timestamp) -> Result<Timestamp, NoMoment> {
 }
 
 /// The moment of a line; `None` when it tells none.
-pub fn moment(line: &Value) -> Option<Timestamp> {
+pub(super) fn moment(line: &Value) -> Option<Timestamp> {
     line.get("at")?.as_str()?.parse().ok()
 }
 

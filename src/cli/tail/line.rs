@@ -35,22 +35,23 @@ impl Style {
     }
 }
 
-/// Columns that the width decides.
+/// Columns that the width decides: beyond 120 the texts grow with the prompt, below 102 there is
+/// no prompt and the texts shrink, below 90 seconds go too.
 struct Widths {
+    time: &'static str,
     app: usize,
     asked: usize,
     what: usize,
 }
 
-/// All other columns and gaps before the prompt.
-const FIXED: usize = 41;
-
 impl Widths {
     fn of(width: usize) -> Widths {
         let wide = width.saturating_sub(120);
         let narrow = 102usize.saturating_sub(width);
-        let text = 26 + (wide / 4).min(14) - (narrow / 2).min(10);
+        let text = 26 + (wide / 4).min(14) - (narrow / 2).min(8);
+        let small = width < 90;
         Widths {
+            time: if small { "%H:%M" } else { "%H:%M:%S" },
             app: if width < 90 {
                 7
             } else {
@@ -66,7 +67,8 @@ impl Widths {
 pub fn line(line: &Value, style: &Style) -> String {
     let mut row = Row::new(style.width, style.color);
     let widths = Widths::of(style.width);
-    row.cell(&clock(line, &style.zone), 8, Ink::Dim);
+    let time = clock(line, widths.time, &style.zone);
+    row.put(&time, columns(&time), Ink::Dim);
     row.gap(1);
     match line["type"].as_str() {
         Some("call") => call(line, &mut row, &widths),
@@ -82,7 +84,7 @@ pub fn line(line: &Value, style: &Style) -> String {
     if style.why && line["type"] == "call" {
         for detail in details(line) {
             let mut row = Row::new(style.width, style.color);
-            row.gap(8 + 1 + widths.app + 2);
+            row.gap(columns(&time) + 1 + widths.app + 2);
             let rest = row.left();
             row.put(&format!("↳ {detail}"), rest, Ink::Dim);
             text.push('\n');
@@ -97,10 +99,11 @@ fn call(line: &Value, row: &mut Row, widths: &Widths) {
     row.gap(2);
     row.cell(&asked(line, widths.asked), widths.asked, Ink::Plain);
     row.gap(2);
-    let (what, ink) = happened(line);
+    let (what, ink) = happened(line, widths.what);
     row.cell(&what, widths.what, ink);
     row.gap(2);
-    row.right(&charge(line), 8, Ink::Bold);
+    let free = line["cost"] == 0 && line["cost_exact"] == true;
+    row.right(&charge(line), 8, if free { Ink::Plain } else { Ink::Bold });
     row.gap(1);
     let (saved, ink) = saved(line);
     row.right(&saved, 8, ink);
@@ -131,13 +134,13 @@ fn remarks(line: &Value, row: &mut Row) {
     row.put(&rules.join("; "), rest, Ink::Dim);
 }
 
-fn clock(line: &Value, zone: &TimeZone) -> String {
+fn clock(line: &Value, format: &str, zone: &TimeZone) -> String {
     line["at"]
         .as_str()
         .and_then(|at| at.parse::<Timestamp>().ok())
         .map_or_else(
-            || "??:??:??".to_owned(),
-            |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string(),
+            || format.replace('%', "?").replace(['H', 'M', 'S'], "?"),
+            |at| at.to_zoned(zone.clone()).strftime(format).to_string(),
         )
 }
 
@@ -158,29 +161,46 @@ fn each<'a>(value: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
         .flatten()
 }
 
-/// `openai/gpt-image-2 1024² high ×2`, without the provider where there is no room.
+/// `openai/gpt-image-2 1024² high ×2`; where there is no room without the provider, then without
+/// the quality.
 fn asked(line: &Value, room: usize) -> String {
     let asked = &line["asked"];
-    let mut rest = vec![
-        size(&word(asked, "/size")),
-        word(asked, "/quality"),
-        times(asked),
-    ];
     let operation = word(line, "/operation");
-    if operation != "generate" {
-        rest.push(operation);
-    }
-    rest.retain(|part| !part.is_empty());
-    let rest = rest.join(" ");
-    let model = word(asked, "/model");
-    let whole = format!("{model} {rest}");
+    let operation = if operation == "generate" {
+        ""
+    } else {
+        &operation
+    };
+    let (model, size, times) = (
+        word(asked, "/model"),
+        size(&word(asked, "/size")),
+        times(asked),
+    );
+    let quality = word(asked, "/quality");
+    let whole = joined(&[&model, &size, &quality, &times, operation]);
     if columns(&whole) <= room {
         return whole;
     }
-    match model.split_once('/') {
-        Some((_, name)) => format!("{name} {rest}"),
-        None => whole,
+    let name = name(&model);
+    let shorter = joined(&[name, &size, &quality, &times, operation]);
+    if columns(&shorter) <= room {
+        return shorter;
     }
+    joined(&[name, &size, &times, operation])
+}
+
+fn joined(parts: &[&str]) -> String {
+    let parts: Vec<&str> = parts
+        .iter()
+        .copied()
+        .filter(|part| !part.is_empty())
+        .collect();
+    parts.join(" ")
+}
+
+/// A model's name without its provider.
+fn name(model: &str) -> &str {
+    model.split_once('/').map_or(model, |(_, name)| name)
 }
 
 /// A square is told by its side.
@@ -198,10 +218,19 @@ fn times(request: &Value) -> String {
     }
 }
 
-/// What became of the call.
-fn happened(line: &Value) -> (String, Ink) {
+/// What became of the call; models without their provider where there is no room.
+fn happened(line: &Value, room: usize) -> (String, Ink) {
+    let (whole, ink) = fate(line, &word(line, "/answered/model"));
+    if columns(&whole) <= room {
+        return (whole, ink);
+    }
+    fate(line, name(&word(line, "/answered/model")))
+}
+
+/// What became of the call, its answer's model written as `model`.
+fn fate(line: &Value, model: &str) -> (String, Ink) {
     let (sign, mut text, ink) = if line["answered"].is_object() {
-        answered(line)
+        answered(line, model)
     } else if line["error"].is_object() {
         refused(line)
     } else {
@@ -218,7 +247,7 @@ fn happened(line: &Value) -> (String, Ink) {
     (format!("{sign} {text}"), ink)
 }
 
-fn answered(line: &Value) -> (&'static str, String, Ink) {
+fn answered(line: &Value, model: &str) -> (&'static str, String, Ink) {
     let attempts = each(line, "/attempts").count();
     match line["answered"]["from"].as_str() {
         Some("cache") => {
@@ -230,7 +259,7 @@ fn answered(line: &Value) -> (&'static str, String, Ink) {
         Some("collapsed") => ("●", "collapsed".to_owned(), Ink::Green),
         Some("plugin") => ("●", format!("from {}", ruled(line, "answer")), Ink::Green),
         _ => {
-            let changes = changes(line, &word(line, "/answered/model"));
+            let changes = changes(line, model);
             let again = match attempts {
                 0 | 1 => String::new(),
                 n => format!("retried {}×", n - 1),
@@ -250,13 +279,14 @@ fn changes(line: &Value, model: &str) -> String {
     if line["mode"] == "observe" {
         return String::new();
     }
-    differences(line, model)
+    differences(line, "answered", model)
 }
 
-fn differences(line: &Value, model: &str) -> String {
+/// `made` is the part of the line that has the model, `model` how it is written.
+fn differences(line: &Value, made: &str, model: &str) -> String {
     let (asked, decided) = (&line["asked"], &line["decided"]);
     let mut parts = Vec::new();
-    if model != asked["model"].as_str().unwrap_or_default() {
+    if asked["model"] != line[made]["model"] {
         parts.push(model.to_owned());
     }
     for (field, shown) in [
@@ -281,7 +311,7 @@ fn would(line: &Value) -> Option<String> {
         Some("hit") => "; would hit".to_owned(),
         Some("collapsed") => "; would collapse".to_owned(),
         _ => {
-            let other = differences(line, &word(line, "/decided/model"));
+            let other = differences(line, "decided", &word(line, "/decided/model"));
             if other.is_empty() {
                 return None;
             }
@@ -558,40 +588,40 @@ mod tests {
     }
 
     #[track_caller]
-    fn fate(changes: &[(&str, Value)], expected: &str) {
-        assert_eq!(happened(&a_call(changes)).0, expected);
+    fn ends(changes: &[(&str, Value)], expected: &str) {
+        assert_eq!(happened(&a_call(changes), 60).0, expected);
     }
 
     #[test]
     fn what_happened_has_words_for_everything() {
-        fate(&[("/answered/from", json!("collapsed"))], "● collapsed");
-        fate(&[("/attempts", json!([{}, {}, {}]))], "↻ retried 2×");
-        fate(
+        ends(&[("/answered/from", json!("collapsed"))], "● collapsed");
+        ends(&[("/attempts", json!([{}, {}, {}]))], "↻ retried 2×");
+        ends(
             &[
                 ("/decided/size", json!("512x512")),
                 ("/decided/quality", json!("low")),
             ],
             "→ 512² low",
         );
-        fate(
+        ends(
             &[
                 ("/decided/tier", json!("flex")),
                 ("/attempts", json!([{}, {}])),
             ],
             "→ flex, retried 1×",
         );
-        fate(
+        ends(
             &[("/answered/delivered", json!("no"))],
             "✓ sent, nobody waited",
         );
-        fate(
+        ends(
             &[
                 ("/mode", json!("observe")),
                 ("/would", json!({"cache": "hit", "cost": 0, "saved": 0.167})),
             ],
             "✓ sent; would hit",
         );
-        fate(
+        ends(
             &[
                 ("/mode", json!("observe")),
                 ("/decided/size", json!("512x512")),
@@ -602,7 +632,7 @@ mod tests {
             ],
             "✓ sent; would → 512²",
         );
-        fate(
+        ends(
             &[
                 ("/answered", Value::Null),
                 ("/error", error("plugin", "permission")),
@@ -613,7 +643,7 @@ mod tests {
             ],
             "✗ refused by guard",
         );
-        fate(&[("/answered", Value::Null)], "✗ no answer");
+        ends(&[("/answered", Value::Null)], "✗ no answer");
     }
 
     #[test]
@@ -628,6 +658,26 @@ mod tests {
             "openai/gpt-image-2 1536x1024 high ×4 edit"
         );
         assert_eq!(asked(&many, 40), "gpt-image-2 1536x1024 high ×4 edit");
+        assert_eq!(asked(&many, 30), "gpt-image-2 1536x1024 ×4 edit");
+    }
+
+    #[test]
+    fn a_narrow_terminal_keeps_what_matters() {
+        let mut changes = moved();
+        changes.push(("/attempts", json!([{}, {}])));
+        let (text, _) = happened(&a_call(&changes), 26);
+        assert_eq!(text, "→ sd3.5-medium, retried 1×");
+        changes[0].1 = json!("azure/gpt-image-2");
+        let (text, _) = happened(&a_call(&changes), 10);
+        assert_eq!(text, "→ gpt-image-2, retried 1×");
+        let style = Style {
+            width: 80,
+            ..Style::plain()
+        };
+        assert_eq!(
+            line(&a_call(&moved()), &style),
+            "18:42 catalog  gpt-image-2 1024²   → sd3.5-medium        $0.035  +$0.132  2.1 s"
+        );
     }
 
     #[test]
