@@ -3,3 +3,4 @@
 pub mod bundle;
 pub mod child;
 pub mod environment;
+pub mod tail;
