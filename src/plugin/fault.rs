@@ -18,10 +18,15 @@ pub(super) fn place_at(lua: &Lua, level: usize) -> Option<String> {
         lua.inspect_stack(level, |frame| {
             let file = frame.source().short_src?.into_owned();
             let line = frame.current_line()?;
-            (file != GUARD).then(|| format!("{file}:{line}"))
+            is_rule(&file).then(|| format!("{file}:{line}"))
         })
         .flatten()
     })
+}
+
+/// Whether a chunk is a rule's: not our own Lua code, mlua's, or C.
+fn is_rule(chunk: &str) -> bool {
+    !chunk.starts_with('[') && !chunk.starts_with("__mlua")
 }
 
 /// An error that names the place it was made at.
@@ -48,14 +53,24 @@ fn read(error: &Error) -> (String, Option<String>) {
         Error::RuntimeError(text) => {
             let (text, traceback) = text.split_once("\nstack traceback:").unwrap_or((text, ""));
             match split_place(text) {
-                Some((place, rest)) if !place.starts_with(GUARD) => (rest.to_owned(), Some(place)),
+                Some((place, rest)) if is_rule(&place) => (rest.to_owned(), Some(place)),
                 Some((_, rest)) => (rest.to_owned(), first_place(traceback)),
                 None => (text.to_owned(), first_place(traceback)),
             }
         }
         Error::BadArgument { pos, to, cause, .. } => {
-            let to = to.as_deref().unwrap_or("the function");
-            (format!("argument {pos} of {to}: {}", read(cause).0), None)
+            let why = read(cause).0;
+            // The object itself counts as the first argument of a method.
+            let message = match to.as_deref().and_then(|to| to.split_once('.')) {
+                Some((_, "self")) | None => format!("argument {pos}: {why}"),
+                Some((_, method)) if *pos > 1 => {
+                    format!("argument {} of {method}: {why}", pos - 1)
+                }
+                Some((_, method)) => {
+                    format!("{method} is a method: write object:{method}(…) with a colon")
+                }
+            };
+            (message, None)
         }
         Error::FromLuaConversionError { from, to, .. } => {
             let wanted = if to == "String" { "text" } else { to };
@@ -74,19 +89,17 @@ fn split_place(text: &str) -> Option<(String, &str)> {
     is_place.then(|| (place.to_owned(), rest))
 }
 
-/// The innermost line of a rule in a traceback (`rules/a.lua:3 function on_request`).
+/// The innermost line of a rule in a traceback (`rules/a.lua:3: in function 'on_request'`).
 fn first_place(traceback: &str) -> Option<String> {
     traceback.lines().find_map(|line| {
         let line = line.trim();
-        let (file, rest) = line.rsplit_once(".lua:").map_or_else(
-            || {
-                line.rsplit_once(".luau:")
-                    .map(|(f, r)| (format!("{f}.luau"), r))
-            },
-            |(f, r)| Some((format!("{f}.lua"), r)),
-        )?;
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        (!digits.is_empty()).then(|| format!("{file}:{digits}"))
+        line.match_indices(':').find_map(|(colon, _)| {
+            let rest = &line[colon + 1..];
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let ends = matches!(rest.as_bytes().get(digits), None | Some(b' ' | b':'));
+            let place = &line[..colon + 1 + digits];
+            (digits > 0 && ends && is_rule(line)).then(|| place.to_owned())
+        })
     })
 }
 

@@ -193,9 +193,9 @@ fn syntax(file: &str, error: &Error) -> LoadProblem {
         other => other.to_string(),
     };
     let mut found = problem(file, text.clone(), "correct the syntax");
-    // `:3: what is wrong`, with or without a name in front.
-    let mut parts = text.splitn(3, ':');
-    if let (Some(_), Some(line), Some(what)) = (parts.next(), parts.next(), parts.next())
+    // `3: what is wrong`, with a colon in front or without.
+    let parts = text.trim_start_matches(':').split_once(':');
+    if let Some((line, what)) = parts
         && let Ok(line) = line.parse()
     {
         found.line = Some(line);

@@ -263,6 +263,7 @@ pub(super) const REQUEST_FIELDS: Fields<RequestRef> = &[
 ];
 
 /// What `call.asked` has besides the fields of a request.
+#[cfg(test)]
 pub(super) const ASKED_FIELDS: &[&str] = &["quote"];
 
 impl UserData for RequestRef {

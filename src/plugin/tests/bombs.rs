@@ -158,7 +158,7 @@ fn a_large_plain_search_is_linear() {
 #[test]
 fn a_slow_hook_moves_to_the_vm_threads_and_acts_once() {
     let plugins = rule(
-        "local sum = 0 for i = 1, 300000 do sum += i % 7 end
+        "local sum = 0 for i = 1, 100000 do sum += i % 7 end
          return call:tag(\"slow\")",
     );
     let slow = Action::Tag {

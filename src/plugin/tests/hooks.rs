@@ -566,8 +566,19 @@ fn errors_of_the_rule_itself_name_their_line() {
     for (body, words) in [
         ("error(\"mine\")", "mine"),
         ("local a = nil; return a.b", "attempt to index nil"),
-        ("return call:tagged()", "argument"),
-        ("string.rep()", "missing argument"),
+        (
+            "return call:tagged()",
+            "argument 1 of tagged: text is wanted, it is nil",
+        ),
+        (
+            "return call.tagged(\"x\")",
+            "write object:tagged(…) with a colon",
+        ),
+        (
+            "return call.change { n = 1 }",
+            "write object:change(…) with a colon",
+        ),
+        ("string.rep()", "invalid argument #1 to 'rep'"),
     ] {
         complains(body, words);
     }

@@ -16,7 +16,7 @@ fn mistakes_in_a_file_have_a_line_and_a_remedy() {
             "return {\n  on_request = function(call\n}",
             Some(3),
             None,
-            "expected",
+            "Expected ')'",
         ),
         ("local a = 1\nerror(\"mine\")", Some(2), None, "mine"),
         (

@@ -83,7 +83,6 @@ fn declared(head: &str) -> BTreeSet<String> {
         + head.len();
     text[start..]
         .lines()
-        .skip(1)
         .take_while(|line| line.starts_with("  "))
         .filter_map(|line| {
             let line = line.trim().trim_start_matches("function ");
