@@ -1,1 +1,382 @@
 //! Lua rules: everything that knows mlua is here.
+//!
+//! A plugin is a file that returns a table of hooks. A hook sees a [`CallView`] and returns
+//! actions; it changes nothing by itself. [`Plugins::load`] reads and checks the files,
+//! [`Plugin::on_request`] and [`Plugin::on_failure`] run them.
+//!
+//! A hook runs in place, on the thread of its call, because a hop to another thread costs more
+//! than most hooks do. One that uses more than a millisecond is stopped, what it did is dropped,
+//! and it runs again on the VM threads, where its plugin stays.
+
+mod actions;
+mod args;
+mod clock;
+mod engine;
+mod fault;
+mod helpers;
+mod load;
+mod meter;
+mod money;
+mod near;
+mod options;
+mod sandbox;
+mod shipped;
+mod stage;
+mod threads;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::action::{CallView, Made};
+use crate::bill::Quote;
+use crate::image::{Failure, ImageRequest, ModelId, Tier};
+use engine::{End, Script};
+use threads::VmThreads;
+
+/// One entry of the configuration's `plugins`.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub source: PluginSource,
+    /// What stands under `with:`, an object or null; laid over the file's own defaults.
+    pub options: Value,
+    pub on_error: OnError,
+    /// Its actions are logged and not carried out; the caller of the hook sees to that.
+    pub observe: bool,
+}
+
+impl Entry {
+    /// An entry with nothing but its source.
+    pub fn new(source: PluginSource) -> Entry {
+        Entry {
+            source,
+            options: Value::Null,
+            on_error: OnError::Skip,
+            observe: false,
+        }
+    }
+}
+
+/// Where a plugin comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginSource {
+    /// One of those in the binary, by its bare name.
+    Shipped(String),
+    File(PathBuf),
+}
+
+/// What becomes of a call when a hook fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// It goes on as though the plugin had said nothing.
+    #[default]
+    Skip,
+    /// It is refused.
+    Refuse,
+}
+
+/// What a hook may ask of the price book.
+pub trait Prices: Send + Sync {
+    /// The price of a request; `None` where the book does not know the model.
+    fn quote(&self, request: &ImageRequest) -> Option<Quote>;
+    /// Whether a model can serve a request.
+    ///
+    /// # Errors
+    /// Why it cannot, in words for people.
+    fn supports(&self, model: &ModelId, request: &ImageRequest) -> Result<(), String>;
+    /// Whether the book has the model at all.
+    fn knows(&self, model: &ModelId) -> bool;
+}
+
+/// Why a plugin does not load, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadProblem {
+    pub file: String,
+    /// From 1; `None` when it is about the file as a whole.
+    pub line: Option<u32>,
+    /// From 1; the compiler tells lines only.
+    pub column: Option<u32>,
+    pub message: String,
+    pub remedy: String,
+}
+
+impl fmt::Display for LoadProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(column) = self.column {
+            write!(f, ":{column}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        if self.remedy.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; {}", self.remedy)
+    }
+}
+
+/// A failed attempt as a hook sees it.
+#[derive(Clone, Debug)]
+pub struct FailureView {
+    pub failure: Failure,
+    /// Where the attempt was sent, and how.
+    pub model: ModelId,
+    pub tier: Tier,
+    /// From 1.
+    pub attempt: u32,
+    /// How often this kind came from this provider in this call, this time included.
+    pub times: u32,
+    /// How long the attempt took, in milliseconds.
+    pub ms: u64,
+}
+
+/// What a hook came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HookOutcome {
+    /// In the order in which the hook returned them. Empty when it failed.
+    pub made: Vec<Made>,
+    pub error: Option<HookError>,
+    /// How long the caller waited for it, in microseconds.
+    pub us: u64,
+}
+
+/// Why a hook failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookError {
+    pub message: String,
+    /// `file:line`, or the file alone where no line is known.
+    pub at: String,
+}
+
+impl fmt::Display for HookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.message)
+    }
+}
+
+impl std::error::Error for HookError {}
+
+/// The hooks of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hook {
+    OnRequest,
+    OnFailure,
+}
+
+impl Hook {
+    const ALL: [Hook; 2] = [Hook::OnRequest, Hook::OnFailure];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Hook::OnRequest => "on_request",
+            Hook::OnFailure => "on_failure",
+        }
+    }
+}
+
+/// What the plugins of one configuration share.
+struct House {
+    prices: Arc<dyn Prices>,
+    classes: BTreeMap<String, Vec<ModelId>>,
+}
+
+/// The loaded plugins, in the order of the configuration.
+#[derive(Default)]
+pub struct Plugins {
+    list: Vec<Plugin>,
+}
+
+impl Plugins {
+    /// Reads, compiles and checks every plugin.
+    ///
+    /// # Errors
+    /// Every mistake of every file, not only the first.
+    pub fn load(
+        entries: &[Entry],
+        prices: Arc<dyn Prices>,
+        classes: &BTreeMap<String, Vec<ModelId>>,
+    ) -> Result<Plugins, Vec<LoadProblem>> {
+        let house = Arc::new(House {
+            prices,
+            classes: classes.clone(),
+        });
+        let threads = Arc::new(VmThreads::new());
+        let mut list = Vec::new();
+        let mut problems = Vec::new();
+        for entry in entries {
+            match load::load(entry, &house) {
+                Ok(script) => list.push(Plugin::new(script, entry, &threads)),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Plugins { list })
+        } else {
+            Err(problems)
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Plugin> {
+        self.list.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+/// The bare names of the plugins in the binary.
+pub fn shipped() -> impl Iterator<Item = &'static str> {
+    shipped::ALL.iter().map(|(name, _)| *name)
+}
+
+/// One loaded plugin.
+pub struct Plugin {
+    script: Arc<Script>,
+    on_error: OnError,
+    observe: bool,
+    /// Once too slow for the thread of a call, it runs on the VM threads.
+    slow: AtomicBool,
+    threads: Arc<VmThreads>,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("name", &self.name())
+            .field("digest", &self.digest())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    fn new(script: Script, entry: &Entry, threads: &Arc<VmThreads>) -> Plugin {
+        Plugin {
+            slow: AtomicBool::new(script.slow_to_start),
+            script: Arc::new(script),
+            on_error: entry.on_error,
+            observe: entry.observe,
+            threads: Arc::clone(threads),
+        }
+    }
+
+    /// The shipped name, or the file's name without its ending.
+    pub fn name(&self) -> &str {
+        &self.script.name
+    }
+
+    /// Eight hex digits over the file and the modules that it requires.
+    pub fn digest(&self) -> &str {
+        &self.script.digest
+    }
+
+    pub fn has_on_request(&self) -> bool {
+        self.script.has(Hook::OnRequest)
+    }
+
+    pub fn has_on_failure(&self) -> bool {
+        self.script.has(Hook::OnFailure)
+    }
+
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    /// Whether its actions are only to be logged.
+    pub fn observe(&self) -> bool {
+        self.observe
+    }
+
+    /// Whether it has been moved to the VM threads.
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    /// What the plugin wants done with a call that has just come in.
+    pub async fn on_request(&self, call: Arc<CallView>) -> HookOutcome {
+        self.run(Hook::OnRequest, call, None).await
+    }
+
+    /// What the plugin wants done after a failed attempt.
+    pub async fn on_failure(&self, call: Arc<CallView>, failure: Arc<FailureView>) -> HookOutcome {
+        self.run(Hook::OnFailure, call, Some(failure)).await
+    }
+
+    async fn run(
+        &self,
+        hook: Hook,
+        call: Arc<CallView>,
+        failure: Option<Arc<FailureView>>,
+    ) -> HookOutcome {
+        if !self.script.has(hook) {
+            return HookOutcome::default();
+        }
+        let began = Instant::now();
+        let end = match self.in_place(hook, &call, failure.as_ref()) {
+            Some(end) => end,
+            None => self.on_threads(hook, call, failure).await,
+        };
+        let (made, error) = match end {
+            End::Made(made) => (made, None),
+            End::Slow(at) => (Vec::new(), Some(self.script.too_slow(at))),
+            End::Failed(error) => (Vec::new(), Some(error)),
+        };
+        HookOutcome {
+            made,
+            error,
+            us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// `None` when the hook belongs on the VM threads.
+    fn in_place(
+        &self,
+        hook: Hook,
+        call: &Arc<CallView>,
+        failure: Option<&Arc<FailureView>>,
+    ) -> Option<End> {
+        if self.is_slow() {
+            return None;
+        }
+        match self.script.run(hook, call, failure, meter::IN_PLACE) {
+            End::Slow(_) => {
+                self.slow.store(true, Ordering::Relaxed);
+                tracing::info!(
+                    plugin = self.name(),
+                    "{} took more than 1 ms and runs on the VM threads from now on",
+                    hook.as_str()
+                );
+                None
+            }
+            end => Some(end),
+        }
+    }
+
+    async fn on_threads(
+        &self,
+        hook: Hook,
+        call: Arc<CallView>,
+        failure: Option<Arc<FailureView>>,
+    ) -> End {
+        let script = Arc::clone(&self.script);
+        let run = move || script.run(hook, &call, failure.as_ref(), meter::ON_THREADS);
+        match self.threads.run(run).await {
+            Some(end) => end,
+            None => End::Failed(HookError {
+                message: format!("the thread that ran {} broke off", hook.as_str()),
+                at: self.script.file.clone(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What a rule can ask besides its call: `usd` and the `pixtoll` table.
+
+use std::sync::Arc;
+
+use mlua::{AnyUserData, Error, IntoLuaMulti, Lua, MultiValue, Table, UserData, Value, Variadic};
+
+use super::clock;
+use super::fault::raise;
+use super::money;
+use super::near::no_such;
+use super::stage::Stage;
+use super::view::{self, RequestRef};
+use crate::action::CallView;
+use crate::image::{ImageRequest, ModelId};
+
+/// Names in the `pixtoll` table.
+pub(super) const HELPERS: &[&str] = &[
+    "quote", "cheapest", "supports", "health", "spend", "counter", "clock", "between", "alert",
+    "log", "needs",
+];
+
+/// Those that this version only names.
+const NOT_YET: &[&str] = &["cheapest", "health", "spend", "counter", "alert"];
+
+/// What an option can be marked to need.
+pub(super) const NEEDS: &[&str] = &["model", "models", "text", "number", "money", "list"];
+
+const LONGEST_LINE: usize = 2000;
+
+/// `pixtoll.needs "model"`: a default that is none.
+#[derive(Clone, Copy)]
+pub(super) struct Needs(pub(super) &'static str);
+
+impl UserData for Needs {}
+
+/// Puts `usd`, `pixtoll` and `print` among the globals.
+pub(super) fn install(lua: &Lua, stage: &Arc<Stage>) -> Result<(), Error> {
+    let globals = lua.globals();
+    globals.raw_set("usd", lua.create_function(money::usd)?)?;
+    let table = lua.create_table()?;
+    prices(lua, &table, stage)?;
+    time(lua, &table, stage)?;
+    let log = log(lua, stage)?;
+    globals.raw_set("print", log.clone())?;
+    table.raw_set("log", log)?;
+    table.raw_set("needs", lua.create_function(needs)?)?;
+    for &name in NOT_YET {
+        let missing = lua.create_function(move |lua, _: MultiValue| -> mlua::Result<()> {
+            Err(raise(
+                lua,
+                format!("pixtoll.{name} is not available in this version"),
+            ))
+        })?;
+        table.raw_set(name, missing)?;
+    }
+    strict_table(lua, &table, "pixtoll", "helper", HELPERS.to_vec())?;
+    globals.raw_set("pixtoll", table)
+}
+
+/// Makes a name that the table does not have an error. The caller freezes the table.
+pub(super) fn strict_table(
+    lua: &Lua,
+    table: &Table,
+    object: &'static str,
+    what: &'static str,
+    names: Vec<impl AsRef<str> + Send + Sync + 'static>,
+) -> Result<(), Error> {
+    let meta = lua.create_table()?;
+    let miss = lua.create_function(move |lua, (_, key): (Value, Value)| -> mlua::Result<()> {
+        let key = match &key {
+            Value::String(key) => key.to_string_lossy(),
+            other => super::args::show(other),
+        };
+        let path = format!("{object}.{key}");
+        Err(raise(
+            lua,
+            no_such(&path, what, &key, names.iter().map(AsRef::as_ref)),
+        ))
+    })?;
+    meta.raw_set("__index", miss)?;
+    meta.raw_set("__metatable", false)?;
+    meta.set_readonly(true);
+    table.set_metatable(Some(meta))
+}
+
+fn prices(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
+    let house = Arc::clone(&stage.house);
+    let quote = lua.create_function(move |lua, (request, model): (Value, Option<String>)| {
+        let mut request = asked(lua, "quote", &request)?;
+        if let Some(text) = model {
+            request.model = model_id(lua, &text)?;
+        }
+        view::quote(lua, house.prices.quote(&request))
+    })?;
+    table.raw_set("quote", quote)?;
+    let house = Arc::clone(&stage.house);
+    let supports = lua.create_function(move |lua, (model, request): (String, Value)| {
+        let model = model_id(lua, &model)?;
+        let request = asked(lua, "supports", &request)?;
+        match house.prices.supports(&model, &request) {
+            Ok(()) => true.into_lua_multi(lua),
+            Err(why) => (false, why).into_lua_multi(lua),
+        }
+    })?;
+    table.raw_set("supports", supports)
+}
+
+fn asked(lua: &Lua, helper: &str, value: &Value) -> Result<ImageRequest, Error> {
+    let held = value.as_userdata().and_then(|data: &AnyUserData| {
+        data.borrow::<RequestRef>()
+            .ok()
+            .map(|request| request.clone_request())
+    });
+    held.unwrap_or_else(|| {
+        let what = format!("pixtoll.{helper} wants a request: `call.request` or `call.asked`");
+        Err(raise(lua, what))
+    })
+}
+
+fn model_id(lua: &Lua, text: &str) -> Result<ModelId, Error> {
+    ModelId::parse(text).ok_or_else(|| {
+        let what = format!("`{text}` names no provider: write it like stability/sd3.5-medium");
+        raise(lua, what)
+    })
+}
+
+fn time(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
+    let held = Arc::clone(stage);
+    let clock = lua.create_function(move |lua, zone: Option<String>| {
+        let call = current(lua, &held, "clock")?;
+        let now = clock::read(call.at, zone.as_deref()).map_err(|why| raise(lua, why))?;
+        let reading = lua.create_table()?;
+        for (name, value) in
+            clock::CLOCK_FIELDS
+                .iter()
+                .zip([now.hour, now.minute, now.weekday, now.day])
+        {
+            reading.raw_set(*name, value)?;
+        }
+        strict_table(
+            lua,
+            &reading,
+            "clock",
+            "field",
+            clock::CLOCK_FIELDS.to_vec(),
+        )?;
+        reading.set_readonly(true);
+        Ok(reading)
+    })?;
+    table.raw_set("clock", clock)?;
+    let held = Arc::clone(stage);
+    let between = lua.create_function(
+        move |lua, (from, to, zone): (String, String, Option<String>)| {
+            let call = current(lua, &held, "between")?;
+            clock::between(call.at, &from, &to, zone.as_deref()).map_err(|why| raise(lua, why))
+        },
+    )?;
+    table.raw_set("between", between)
+}
+
+fn current(lua: &Lua, stage: &Stage, helper: &str) -> Result<Arc<CallView>, Error> {
+    stage.current().ok_or_else(|| {
+        let what = format!("pixtoll.{helper} tells the time of a call: use it within a hook");
+        raise(lua, what)
+    })
+}
+
+fn log(lua: &Lua, stage: &Arc<Stage>) -> Result<mlua::Function, Error> {
+    let stage = Arc::clone(stage);
+    lua.create_function(move |_, values: Variadic<Value>| {
+        let mut line = String::new();
+        for (i, value) in values.iter().enumerate() {
+            if i > 0 {
+                line.push(' ');
+            }
+            match value {
+                Value::String(text) => line.push_str(&text.to_string_lossy()),
+                other => line.push_str(&super::args::show(other)),
+            }
+        }
+        line.truncate(line.floor_char_boundary(LONGEST_LINE));
+        stage.log(line);
+        Ok(())
+    })
+}
+
+fn needs(lua: &Lua, what: String) -> Result<Needs, Error> {
+    match NEEDS.iter().find(|known| **known == what) {
+        Some(known) => Ok(Needs(known)),
+        None => {
+            let path = format!("pixtoll.needs \"{what}\"");
+            Err(raise(
+                lua,
+                no_such(&path, "kind", &what, NEEDS.iter().copied()),
+            ))
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! What a hook sees: read-only, strict, and made only when it is looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlua::{
+    Error, Lua, LuaSerdeExt, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
+    Variadic,
+};
+
+use super::args::show;
+use super::fault::raise;
+use super::money::Money;
+use super::near::no_such;
+use super::stage::Stage;
+use super::{FailureView, actions};
+use crate::action::CallView;
+use crate::bill::Quote;
+use crate::image::{ImageRequest, Input, InputSource};
+use crate::money::Usd;
+
+type Got = Result<Value, Error>;
+type Getter<T> = fn(&Lua, &T) -> Got;
+/// The fields of an object: the one list that reads, complaints and type declarations go by.
+type Fields<T> = &'static [(&'static str, Getter<T>)];
+
+/// `call`.
+#[derive(Clone)]
+pub(super) struct CallRef {
+    pub(super) stage: Arc<Stage>,
+    pub(super) run: u64,
+}
+
+impl CallRef {
+    pub(super) fn view(&self) -> Result<Arc<CallView>, Error> {
+        self.stage.call(self.run).map_err(Error::runtime)
+    }
+
+    fn request(&self, asked: bool) -> Got2<RequestRef> {
+        Ok(RequestRef {
+            call: self.clone(),
+            asked,
+        })
+    }
+}
+
+type Got2<T> = Result<T, Error>;
+
+pub(super) const CALL_FIELDS: Fields<CallRef> = &[
+    ("app", |lua, call| text(lua, &call.view()?.app)),
+    ("tags", |lua, call| list(lua, &call.view()?.tags)),
+    ("user", |lua, call| {
+        opt_text(lua, call.view()?.user.as_deref())
+    }),
+    ("credential", |lua, call| {
+        opt_text(lua, call.view()?.credential.as_deref())
+    }),
+    ("headers", |lua, call| {
+        let view = call.view()?;
+        let table = lua.create_table_from(view.headers.iter().map(|(k, v)| (&**k, &**v)))?;
+        Ok(frozen(table))
+    }),
+    ("at", |_, call| {
+        Ok(Value::Number(unix_seconds(&*call.view()?)))
+    }),
+    ("deadline", |_, call| Ok(seconds(call.view()?.deadline))),
+    ("max_cost", |lua, call| {
+        opt_money(lua, call.view()?.max_cost)
+    }),
+    ("via", |lua, call| text(lua, call.view()?.via.as_str())),
+    ("dialect", |lua, call| text(lua, call.view()?.dialect)),
+    ("sdk_retry", |_, call| Ok(count(call.view()?.sdk_retry))),
+    ("asked", |lua, call| data(lua, call.request(true)?)),
+    ("request", |lua, call| data(lua, call.request(false)?)),
+    ("quote", |lua, call| quote(lua, call.view()?.quote.clone())),
+    ("attempts", |_, call| Ok(count(call.view()?.attempts))),
+    ("spent", |lua, call| money(lua, call.view()?.spent)),
+];
+
+/// Methods of `call` that are no actions.
+pub(super) const CALL_METHODS: &[&str] = &["tagged", "mentions", "budget", "share", "key_present"];
+
+impl UserData for CallRef {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        add_fields(fields, "call", CALL_FIELDS);
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("tagged", |_, call, tag: String| {
+            Ok(call.view()?.tags.contains(&tag))
+        });
+        methods.add_method("mentions", mentions);
+        // There are no budgets yet, so none applies to any call.
+        methods.add_method("budget", |_, call, _name: String| {
+            call.view()?;
+            Ok(Value::Nil)
+        });
+        methods.add_method("share", |lua, call, (part, salt): (f64, Option<String>)| {
+            if !(0.0..=1.0).contains(&part) {
+                return Err(raise(
+                    lua,
+                    format!("call:share takes a part from 0 to 1, it is {part}"),
+                ));
+            }
+            Ok(falls_in(
+                &*call.view()?,
+                part,
+                salt.as_deref().unwrap_or_default(),
+            ))
+        });
+        methods.add_method("key_present", |_, call, provider: String| {
+            Ok(call.view()?.world.keys.contains(&provider))
+        });
+        actions::add(methods);
+        strict(methods, "call", || {
+            let actions = actions::ACTIONS.iter().map(|(name, ..)| *name);
+            let fields = CALL_FIELDS.iter().map(|(name, _)| *name);
+            fields
+                .chain(CALL_METHODS.iter().copied())
+                .chain(actions)
+                .collect()
+        });
+    }
+}
+
+/// Whether a word stands in the prompt as a whole word, in any case.
+fn mentions(lua: &Lua, call: &CallRef, words: Variadic<String>) -> Result<bool, Error> {
+    if words.is_empty() || words.iter().any(|word| word.trim().is_empty()) {
+        return Err(raise(
+            lua,
+            "call:mentions wants at least one word, like call:mentions(\"icon\")",
+        ));
+    }
+    let prompt = call.stage.lowered(call.run).map_err(Error::runtime)?;
+    Ok(words
+        .iter()
+        .any(|word| has_word(&prompt, &word.to_lowercase())))
+}
+
+/// Whether `word` stands in `text` with no letter or digit next to it; both in lower case.
+fn has_word(text: &str, word: &str) -> bool {
+    memchr::memmem::find_iter(text.as_bytes(), word.as_bytes()).any(|start| {
+        // A match of valid UTF-8 in valid UTF-8 begins and ends between characters.
+        let before = text[..start].chars().next_back();
+        let after = text[start + word.len()..].chars().next();
+        ![before, after]
+            .into_iter()
+            .flatten()
+            .any(char::is_alphanumeric)
+    })
+}
+
+/// The same for equal calls: where the digest of call and salt falls between 0 and 1.
+fn falls_in(call: &CallView, part: f64, salt: &str) -> bool {
+    let place = xxhash_rust::xxh3::xxh3_64_with_seed(salt.as_bytes(), call.share_seed);
+    // The upper 53 bits are what a number can hold exactly.
+    ((place >> 11) as f64 / (1u64 << 53) as f64) < part
+}
+
+/// `call.request` and `call.asked`.
+#[derive(Clone)]
+pub(super) struct RequestRef {
+    call: CallRef,
+    asked: bool,
+}
+
+impl RequestRef {
+    /// The request itself, for helpers that price it.
+    pub(super) fn clone_request(&self) -> Result<ImageRequest, Error> {
+        self.with(|request, _| Ok(request.clone()))
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&ImageRequest, (u32, u32)) -> Result<T, Error>) -> Got2<T> {
+        let call = self.call.view()?;
+        if self.asked {
+            read(
+                &call.asked,
+                call.asked.pixels().unwrap_or(call.asked_pixels),
+            )
+        } else {
+            read(&call.request, call.request.pixels().unwrap_or(call.pixels))
+        }
+    }
+
+    fn text(&self, lua: &Lua, read: impl FnOnce(&ImageRequest) -> &str) -> Got {
+        self.with(|request, _| text(lua, read(request)))
+    }
+
+    fn maybe(&self, lua: &Lua, read: impl FnOnce(&ImageRequest) -> Option<&str>) -> Got {
+        self.with(|request, _| opt_text(lua, read(request)))
+    }
+
+    fn number(&self, read: impl FnOnce(&ImageRequest) -> Option<f64>) -> Got {
+        self.with(|request, _| Ok(read(request).map_or(Value::Nil, Value::Number)))
+    }
+}
+
+pub(super) const REQUEST_FIELDS: Fields<RequestRef> = &[
+    ("operation", |lua, r| r.text(lua, |q| q.operation.as_str())),
+    ("prompt", |lua, r| r.text(lua, |q| &q.prompt)),
+    ("negative_prompt", |lua, r| {
+        r.maybe(lua, |q| q.negative_prompt.as_deref())
+    }),
+    ("model", |lua, r| r.text(lua, |q| q.model.as_str())),
+    ("provider", |lua, r| r.text(lua, |q| q.model.provider())),
+    ("size", |lua, r| {
+        r.with(|q, _| text(lua, &q.size.to_string()))
+    }),
+    ("width", |_, r| r.with(|_, (width, _)| Ok(count(width)))),
+    ("height", |_, r| r.with(|_, (_, height)| Ok(count(height)))),
+    ("pixels", |_, r| {
+        r.with(|_, (width, height)| Ok(Value::Number(f64::from(width) * f64::from(height))))
+    }),
+    ("aspect", |lua, r| {
+        r.with(|q, (width, height)| {
+            let aspect = q
+                .aspect()
+                .unwrap_or_else(|| crate::image::Aspect::of(width, height));
+            text(lua, &aspect.to_string())
+        })
+    }),
+    ("quality", |lua, r| {
+        r.maybe(lua, |q| q.quality.map(|w| w.as_str()))
+    }),
+    ("style", |lua, r| r.maybe(lua, |q| q.style.as_deref())),
+    ("background", |lua, r| {
+        r.maybe(lua, |q| q.background.as_deref())
+    }),
+    ("n", |_, r| r.number(|q| Some(f64::from(q.n)))),
+    ("seed", |_, r| r.number(|q| q.seed.map(|seed| seed as f64))),
+    ("steps", |_, r| r.number(|q| q.steps.map(f64::from))),
+    ("guidance", |_, r| {
+        r.number(|q| q.guidance.as_ref()?.as_f64())
+    }),
+    ("strength", |_, r| {
+        r.number(|q| q.strength.as_ref()?.as_f64())
+    }),
+    ("safety", |lua, r| {
+        r.maybe(lua, |q| q.safety.map(|w| w.as_str()))
+    }),
+    ("tier", |lua, r| r.text(lua, |q| q.tier.as_str())),
+    ("format", |lua, r| {
+        r.maybe(lua, |q| q.format.map(|w| w.as_str()))
+    }),
+    ("compression", |_, r| {
+        r.number(|q| q.compression.map(f64::from))
+    }),
+    ("delivery", |lua, r| r.text(lua, |q| q.delivery.as_str())),
+    ("stream", |_, r| r.with(|q, _| Ok(Value::Boolean(q.stream)))),
+    ("user", |lua, r| r.maybe(lua, |q| q.user.as_deref())),
+    ("inputs", |lua, r| r.with(|q, _| inputs(lua, &q.inputs))),
+    ("extra", |lua, r| {
+        r.with(|q, _| {
+            let plain = mlua::serde::ser::Options::new()
+                .set_array_metatable(false)
+                .serialize_none_to_null(false)
+                .serialize_unit_to_null(false);
+            let value = lua.to_value_with(&q.extra, plain)?;
+            freeze(&value)?;
+            Ok(value)
+        })
+    }),
+];
+
+/// What `call.asked` has besides the fields of a request.
+#[cfg(test)]
+pub(super) const ASKED_FIELDS: &[&str] = &["quote"];
+
+impl UserData for RequestRef {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        add_fields(fields, "request", REQUEST_FIELDS);
+        fields.add_field_method_get("quote", |lua, request| {
+            if !request.asked {
+                return Err(raise(
+                    lua,
+                    "`request.quote`: no such field; the price of the request as it stands is `call.quote`",
+                ));
+            }
+            quote(lua, request.call.view()?.asked_quote.clone())
+        });
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        strict(methods, "request", || names(REQUEST_FIELDS));
+    }
+}
+
+fn inputs(lua: &Lua, inputs: &[Input]) -> Got {
+    let all = lua.create_table_with_capacity(inputs.len(), 0)?;
+    for input in inputs {
+        let one = lua.create_table()?;
+        one.raw_set("role", input.role.as_str())?;
+        one.raw_set("format", input.format.as_str())?;
+        one.raw_set("name", input.name.as_deref())?;
+        match &input.source {
+            InputSource::Bytes(bytes) => {
+                one.raw_set("from", "upload")?;
+                one.raw_set("bytes", bytes.len())?;
+            }
+            InputSource::Url(_) => one.raw_set("from", "url")?,
+            InputSource::FileId(_) => one.raw_set("from", "file")?,
+        }
+        one.set_readonly(true);
+        all.raw_push(one)?;
+    }
+    Ok(frozen(all))
+}
+
+/// A price that Lua holds.
+pub(super) struct QuoteRef(Quote);
+
+pub(super) const QUOTE_FIELDS: Fields<QuoteRef> = &[
+    ("low", |lua, q| money(lua, q.0.low)),
+    ("expected", |lua, q| money(lua, q.0.expected)),
+    ("high", |lua, q| money(lua, q.0.high)),
+    ("lines", |lua, q| {
+        let all = lua.create_table_with_capacity(q.0.lines.len(), 0)?;
+        for line in &q.0.lines {
+            let one = lua.create_table()?;
+            one.raw_set("what", line.what)?;
+            one.raw_set("count", line.count as f64)?;
+            one.raw_set("amount", Money(line.amount))?;
+            one.set_readonly(true);
+            all.raw_push(one)?;
+        }
+        Ok(frozen(all))
+    }),
+];
+
+impl UserData for QuoteRef {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        add_fields(fields, "quote", QUOTE_FIELDS);
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        strict(methods, "quote", || names(QUOTE_FIELDS));
+    }
+}
+
+/// `failure`.
+pub(super) struct FailureRef {
+    pub(super) stage: Arc<Stage>,
+    pub(super) run: u64,
+}
+
+impl FailureRef {
+    fn view(&self) -> Result<Arc<FailureView>, Error> {
+        self.stage.failure(self.run).map_err(Error::runtime)
+    }
+}
+
+pub(super) const FAILURE_FIELDS: Fields<FailureRef> = &[
+    ("kind", |lua, f| text(lua, f.view()?.failure.kind.as_str())),
+    ("sent", |lua, f| text(lua, f.view()?.failure.sent.as_str())),
+    ("billed", |lua, f| {
+        text(lua, f.view()?.failure.billed.as_str())
+    }),
+    ("charge", |lua, f| opt_money(lua, f.view()?.failure.charge)),
+    ("model", |lua, f| text(lua, f.view()?.model.as_str())),
+    ("tier", |lua, f| text(lua, f.view()?.tier.as_str())),
+    ("status", |_, f| {
+        Ok(f.view()?.failure.status.map_or(Value::Nil, count))
+    }),
+    ("code", |lua, f| {
+        opt_text(lua, f.view()?.failure.code.as_deref())
+    }),
+    ("message", |lua, f| text(lua, &f.view()?.failure.message)),
+    ("retry_after", |_, f| {
+        Ok(seconds(f.view()?.failure.retry_after))
+    }),
+    ("attempt", |_, f| Ok(count(f.view()?.attempt))),
+    ("times", |_, f| Ok(count(f.view()?.times))),
+    ("ms", |_, f| Ok(Value::Number(f.view()?.ms as f64))),
+    ("images", |_, f| Ok(count(f.view()?.failure.images))),
+    ("safety", |lua, f| {
+        let view = f.view()?;
+        let Some(block) = &view.failure.safety else {
+            return Ok(Value::Nil);
+        };
+        let table = lua.create_table()?;
+        table.raw_set("at", block.at.map(|stage| stage.as_str()))?;
+        table.raw_set("categories", list(lua, &block.categories)?)?;
+        Ok(frozen(table))
+    }),
+];
+
+impl UserData for FailureRef {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        add_fields(fields, "failure", FAILURE_FIELDS);
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        strict(methods, "failure", || names(FAILURE_FIELDS));
+    }
+}
+
+fn add_fields<T: 'static, F: UserDataFields<T>>(
+    fields: &mut F,
+    name: &'static str,
+    all: Fields<T>,
+) {
+    fields.add_meta_field(MetaMethod::Type, name);
+    for &(field, get) in all {
+        // An error of a getter is a sentence; where it stands is added here.
+        fields.add_field_method_get(field, move |lua, this| {
+            get(lua, this).map_err(|error| match error {
+                Error::RuntimeError(why) => raise(lua, why),
+                other => other,
+            })
+        });
+    }
+}
+
+/// Whatever no field or method has answered for is a mistake.
+fn strict<T: 'static, M: UserDataMethods<T>>(
+    methods: &mut M,
+    object: &'static str,
+    names: fn() -> Vec<&'static str>,
+) {
+    methods.add_meta_method(MetaMethod::Index, move |lua, _, key: Value| -> Got {
+        let Value::String(key) = &key else {
+            let what = format!("`{object}` has named fields, not {}", show(&key));
+            return Err(raise(lua, what));
+        };
+        let key = key.to_string_lossy();
+        let path = format!("{object}.{key}");
+        Err(raise(lua, no_such(&path, "field", &key, names())))
+    });
+    methods.add_meta_method(
+        MetaMethod::NewIndex,
+        move |lua, _, (key, _): (Value, Value)| -> mlua::Result<()> {
+            let what = format!(
+                "`{object}` is read-only: {} cannot be set, return call:change{{…}} instead",
+                show(&key)
+            );
+            Err(raise(lua, what))
+        },
+    );
+}
+
+fn names<T>(fields: Fields<T>) -> Vec<&'static str> {
+    fields.iter().map(|(name, _)| *name).collect()
+}
+
+fn text(lua: &Lua, text: &str) -> Got {
+    lua.create_string(text).map(Value::String)
+}
+
+fn opt_text(lua: &Lua, maybe: Option<&str>) -> Got {
+    maybe.map_or(Ok(Value::Nil), |some| text(lua, some))
+}
+
+fn count(number: impl Into<f64>) -> Value {
+    Value::Number(number.into())
+}
+
+fn seconds(duration: Option<Duration>) -> Value {
+    duration.map_or(Value::Nil, |d| Value::Number(d.as_secs_f64()))
+}
+
+fn data(lua: &Lua, object: impl UserData + Send + Sync + 'static) -> Got {
+    lua.create_userdata(object).map(Value::UserData)
+}
+
+fn money(lua: &Lua, usd: Usd) -> Got {
+    data(lua, Money(usd))
+}
+
+fn opt_money(lua: &Lua, usd: Option<Usd>) -> Got {
+    usd.map_or(Ok(Value::Nil), |usd| money(lua, usd))
+}
+
+pub(super) fn quote(lua: &Lua, quote: Option<Quote>) -> Got {
+    quote.map_or(Ok(Value::Nil), |quote| data(lua, QuoteRef(quote)))
+}
+
+fn list(lua: &Lua, items: &[String]) -> Got {
+    lua.create_sequence_from(items.iter().map(String::as_str))
+        .map(frozen)
+}
+
+fn frozen(table: Table) -> Value {
+    table.set_readonly(true);
+    Value::Table(table)
+}
+
+/// Freezes a table and all that is in it.
+pub(super) fn freeze(value: &Value) -> Result<(), Error> {
+    let Value::Table(table) = value else {
+        return Ok(());
+    };
+    for pair in table.pairs::<Value, Value>() {
+        freeze(&pair?.1)?;
+    }
+    table.set_readonly(true);
+    Ok(())
+}
+
+/// Unix time in seconds, to the millisecond.
+fn unix_seconds(call: &CallView) -> f64 {
+    call.at.as_millisecond() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_word;
+
+    #[test]
+    fn a_word_is_whole_or_not_there() {
+        for (text, word, there) in [
+            ("an icon of a cat", "icon", true),
+            ("icon", "icon", true),
+            ("iconic poses", "icon", false),
+            ("silicon, then an icon.", "icon", true),
+            ("app-icon_set", "icon", true),
+            ("ein größeres bild", "größeres", true),
+            ("ein größeres bild", "größere", false),
+            ("über", "ber", false),
+            ("アイコン", "アイ", false),
+            ("a line art icon", "line art", true),
+        ] {
+            assert_eq!(has_word(text, word), there, "{word} in {text}");
+        }
+    }
+}
