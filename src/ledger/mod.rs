@@ -1,1 +1,325 @@
-//! Money on disk: journal, database, holds and charges.
+//! Money on disk: every attempt is a hold before it is sent and a charge before it is answered.
+//!
+//! [`Ledger::hold`] and [`Ledger::settle`] write one record to this process's own journal and
+//! return; a task carries the journal into the database, many rows a statement. The journal is
+//! what a crash leaves behind: the next process to open the ledger carries what was not carried,
+//! and books every hold that has no end as *unknown*, at the amount that was held.
+//!
+//! A [`Ticket`] that is dropped without [`Ledger::settle`] or [`Ledger::release`] (a panic, a task
+//! that was cancelled) leaves its hold open: it counts as held while this process lives, and
+//! becomes unknown when the ledger is closed or next opened. Nobody can tell whether the provider
+//! did the work, so nothing less would be honest.
+//!
+//! Several processes may have one ledger open: each has a journal of its own, the database has one
+//! row for each call and attempt, and whoever is dead is known by its lock, which is gone.
+
+mod batch;
+mod carrier;
+mod database;
+mod entry;
+mod error;
+mod frame;
+mod journal;
+mod query;
+mod replay;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use ulid::{Generator, Ulid};
+
+pub use entry::{Filter, Hold, Key, ModelSpend, Outcome, Row, Settlement, Sync, Totals};
+pub use error::LedgerError;
+pub use replay::{Damage, Recovery};
+
+use crate::task::Tasks;
+use carrier::{Progress, Shared};
+use database::Database;
+use entry::Event;
+use journal::Journal;
+use segment::{Disk, Medium, Places};
+
+/// The longest request id that is kept, in bytes: it is the provider's to choose, and must not
+/// keep a charge from being written.
+const MAX_REQUEST_ID: usize = 1024;
+
+/// The ledger of this process. Clones are the same ledger.
+///
+/// When the last clone goes without [`Ledger::close`], the journal stays for the next process, as
+/// after a crash.
+#[derive(Clone)]
+pub struct Ledger {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    recovery: Recovery,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// How the ledger is.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Why the journal is not taken by its disk. While it is not, holds are refused, and charges
+    /// are kept in memory.
+    pub journal: Option<LedgerError>,
+    /// Why the database takes nothing. The journal keeps what waits.
+    pub database: Option<LedgerError>,
+    /// Events that wait for the database.
+    pub waiting: usize,
+    /// Tickets dropped with their hold open since the ledger was opened.
+    pub dropped: u64,
+}
+
+/// The right and the duty to settle one hold.
+///
+/// Dropping it leaves the hold open; see the module.
+#[must_use = "a hold that is neither settled nor released ends up unknown, at its full amount"]
+pub struct Ticket {
+    hold: Arc<Hold>,
+    journal: Arc<Journal>,
+    done: bool,
+}
+
+impl Ticket {
+    /// What is held.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    /// Returns when the hold would survive what [`Sync`] promises: at once under `crash`, after
+    /// the next sync, which all who wait share, under `power`.
+    ///
+    /// # Errors
+    /// When the disk does not confirm it. Nothing may be sent then; release the ticket.
+    pub async fn durable(&self) -> Result<(), LedgerError> {
+        self.journal.durable().await
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.done {
+            self.journal.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Ticket").field(&self.hold.key()).finish()
+    }
+}
+
+/// A settlement that is in the journal.
+#[must_use = "under `power` a charge is safe only when `durable` has returned"]
+pub struct Written {
+    journal: Arc<Journal>,
+}
+
+impl Written {
+    /// As [`Ticket::durable`].
+    ///
+    /// # Errors
+    /// When the disk does not confirm it. The charge is kept in memory and tried again.
+    pub async fn durable(&self) -> Result<(), LedgerError> {
+        self.journal.durable().await
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger in the SQLite file at `path`, made where it is missing, and takes over
+    /// what dead processes left. Needs a Tokio runtime, in which its two tasks run.
+    ///
+    /// # Errors
+    /// When a file cannot be made, read or locked, is open to others, or was written by a later
+    /// release.
+    pub async fn open(path: &Path, sync: Sync) -> Result<Ledger, LedgerError> {
+        Ledger::open_on(path, sync, Arc::new(Disk)).await
+    }
+
+    async fn open_on(
+        path: &Path,
+        sync: Sync,
+        medium: Arc<dyn Medium>,
+    ) -> Result<Ledger, LedgerError> {
+        let places = Places::prepare(path)?;
+        places.check_modes()?;
+        let turn = replay::take_turn(&places).await?;
+        let database = Database::open(places.database.clone()).await?;
+        let recovery = replay::recover(&places, &database, Timestamp::now()).await?;
+        let journal = Journal::begin(places, new_owner(), sync, medium)?;
+        drop(turn);
+        Ok(Ledger::start(journal, database, recovery))
+    }
+
+    fn start(journal: Journal, database: Database, recovery: Recovery) -> Ledger {
+        let shared = Arc::new(Shared {
+            journal: Arc::new(journal),
+            database,
+            progress: watch::Sender::new(Progress::default()),
+            hurry: Notify::new(),
+            stop: AtomicBool::new(false),
+        });
+        let tasks = Tasks::new();
+        tasks.spawn(carrier::carry(Arc::clone(&shared)));
+        if shared.journal.sync == Sync::Power {
+            tasks.spawn(carrier::sync(Arc::clone(&shared)));
+        }
+        let handle = Arc::new(Handle { shared, recovery });
+        Ledger { handle }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+
+    /// Writes a hold. When this returns, it survives the end of the process; under
+    /// [`Sync::Power`], wait for [`Ticket::durable`] before anything is sent.
+    ///
+    /// A call and attempt name one row for ever: the pair must not have been settled before.
+    ///
+    /// # Errors
+    /// When the journal's disk is full or failing, when too much waits for the database, or when
+    /// the ledger is closed. Nothing is held then, and nothing may be sent.
+    pub fn hold(&self, hold: Hold) -> Result<Ticket, LedgerError> {
+        let hold = Arc::new(hold);
+        let journal = &self.shared().journal;
+        journal.propose(Event::Held(Arc::clone(&hold)))?;
+        Ok(Ticket {
+            hold,
+            journal: Arc::clone(journal),
+            done: false,
+        })
+    }
+
+    /// Writes how the attempt ended and what it cost.
+    ///
+    /// # Errors
+    /// When the journal's disk is full or failing: the charge is then kept in memory and tried
+    /// again, and [`Ledger::health`] says so. [`LedgerError::Closed`] after [`Ledger::close`],
+    /// which has booked the attempt as unknown.
+    pub fn settle(
+        &self,
+        mut ticket: Ticket,
+        mut settlement: Settlement,
+    ) -> Result<Written, LedgerError> {
+        if let Some(id) = &mut settlement.request_id {
+            id.truncate(id.floor_char_boundary(MAX_REQUEST_ID));
+        }
+        ticket.done = true;
+        let event = Event::Settled(Arc::clone(&ticket.hold), Arc::new(settlement));
+        ticket.journal.state_fact(event)?;
+        Ok(Written {
+            journal: Arc::clone(&ticket.journal),
+        })
+    }
+
+    /// Takes a hold back, because not one byte was sent. It leaves no row.
+    ///
+    /// # Errors
+    /// As [`Ledger::settle`].
+    pub fn release(&self, mut ticket: Ticket) -> Result<(), LedgerError> {
+        ticket.done = true;
+        ticket
+            .journal
+            .state_fact(Event::Released(ticket.hold.key()))
+    }
+
+    /// How the ledger is.
+    pub fn health(&self) -> Health {
+        let shared = self.shared();
+        Health {
+            journal: shared.journal.trouble(),
+            database: shared.progress.borrow().error.clone(),
+            waiting: shared.journal.waiting(),
+            dropped: shared.journal.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What was found when it was opened.
+    pub fn recovery(&self) -> &Recovery {
+        &self.handle.recovery
+    }
+
+    /// Returns when the database has everything written so far.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        self.shared().flush().await
+    }
+
+    /// Sums over the attempts that `filter` lets through, those of other processes included.
+    /// Exact for this process at the time of the call.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn totals(&self, filter: &Filter) -> Result<Totals, LedgerError> {
+        self.flush().await?;
+        self.shared().database.totals(filter).await
+    }
+
+    /// The same sums for each model, the dearest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn spent_by_model(&self, filter: &Filter) -> Result<Vec<ModelSpend>, LedgerError> {
+        self.flush().await?;
+        self.shared().database.by_model(filter).await
+    }
+
+    /// All attempts of a call, in order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rows(&self, call: Ulid) -> Result<Vec<Row>, LedgerError> {
+        self.flush().await?;
+        self.shared().database.rows(call).await
+    }
+
+    /// Carries everything, books what is still open as unknown, and takes the own journal away.
+    /// Returns what became unknown. From its first moment on nothing more can be held or settled;
+    /// calling it again does nothing.
+    ///
+    /// # Errors
+    /// When the database does not take everything. The journal then stays for the next process.
+    pub async fn close(&self) -> Result<Vec<Row>, LedgerError> {
+        let shared = self.shared();
+        shared.journal.close();
+        if shared.stop.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
+        shared.flush().await?;
+        let owner = shared.journal.owner;
+        let unknown = shared
+            .database
+            .inherit(owner, &[], Timestamp::now())
+            .await?;
+        shared.journal.discard();
+        shared.stop();
+        let mut progress = shared.progress.subscribe();
+        let _ = progress.wait_for(|progress| progress.ended).await;
+        shared.database.close().await;
+        Ok(unknown)
+    }
+}
+
+/// A name for this process that no other has had.
+fn new_owner() -> Ulid {
+    Generator::new()
+        .generate()
+        .unwrap_or_else(|overflow| overflow.commit_overflow_random())
+}

@@ -1,0 +1,68 @@
+//! Many events of few attempts, brought down to one row each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::entry::{Event, Hold, Key, Settlement};
+
+/// What a run of events, in order, does to the database.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// One for each attempt that is open or settled afterwards.
+    pub(super) rows: Vec<Write>,
+    /// Attempts whose open hold was taken back; to be done before the rows.
+    pub(super) released: Vec<Key>,
+}
+
+/// A row to be written.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) hold: Arc<Hold>,
+    /// `None`: still open.
+    pub(super) settled: Option<Arc<Settlement>>,
+}
+
+impl Batch {
+    /// Brings events down to rows. A settled attempt stays as it was settled first.
+    pub(super) fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Batch {
+        let mut batch = Batch::default();
+        let mut places: HashMap<Key, usize> = HashMap::new();
+        let mut rows: Vec<Option<Write>> = Vec::new();
+        for event in events {
+            let key = event.key();
+            let place = *places.entry(key).or_insert(rows.len());
+            if place == rows.len() {
+                rows.push(None);
+            }
+            let row = &mut rows[place];
+            if row.as_ref().is_some_and(|row| row.settled.is_some()) {
+                continue;
+            }
+            *row = match event {
+                Event::Held(hold) => Some(Write {
+                    hold: Arc::clone(hold),
+                    settled: None,
+                }),
+                Event::Settled(hold, settlement) => Some(Write {
+                    hold: Arc::clone(hold),
+                    settled: Some(Arc::clone(settlement)),
+                }),
+                Event::Released(key) => {
+                    batch.released.push(*key);
+                    None
+                }
+            };
+        }
+        batch.rows = rows.into_iter().flatten().collect();
+        batch
+    }
+}
+
+impl Event {
+    pub(super) fn key(&self) -> Key {
+        match self {
+            Event::Held(hold) | Event::Settled(hold, _) => hold.key(),
+            Event::Released(key) => *key,
+        }
+    }
+}

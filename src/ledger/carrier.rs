@@ -1,0 +1,157 @@
+//! The two tasks behind the journal: one carries it into the database, one syncs it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use super::batch::Batch;
+use super::database::{Database, ROWS, Writer};
+use super::error::LedgerError;
+use super::journal::Journal;
+
+/// So long the first event of a batch waits for company.
+const GATHER: Duration = Duration::from_millis(10);
+/// The pauses between tries while the database does not take anything.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How far the carrier has come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// The number of the last event that the database has.
+    pub(super) carried: u64,
+    /// How many tries have failed.
+    pub(super) failures: u64,
+    /// Why the last try failed; `None` when it did not.
+    pub(super) error: Option<LedgerError>,
+    /// The carrier has ended.
+    pub(super) ended: bool,
+}
+
+/// What the ledger and its tasks share.
+pub(super) struct Shared {
+    pub(super) journal: Arc<Journal>,
+    pub(super) database: Database,
+    pub(super) progress: watch::Sender<Progress>,
+    /// Rung when somebody waits for the database to have everything.
+    pub(super) hurry: Notify,
+    pub(super) stop: AtomicBool,
+}
+
+impl Shared {
+    /// Ends both tasks; what is not carried stays in the journal.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.hurry.notify_one();
+        self.journal.to_carry.notify_one();
+        self.journal.to_sync.notify_one();
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Returns when the database has everything that was appended before the call; fails when the
+    /// next try to write to it does.
+    pub(super) async fn flush(&self) -> Result<(), LedgerError> {
+        let mut progress = self.progress.subscribe();
+        let wanted = self.journal.last();
+        let failures = progress.borrow().failures;
+        self.hurry.notify_one();
+        let seen = progress
+            .wait_for(|p| p.carried >= wanted || p.failures > failures || p.ended)
+            .await;
+        match seen {
+            Ok(now) if now.carried >= wanted => Ok(()),
+            Ok(now) => Err(now.error.clone().unwrap_or(LedgerError::Closed)),
+            Err(_) => Err(LedgerError::Closed),
+        }
+    }
+}
+
+/// Carries until it is told to stop.
+pub(super) async fn carry(shared: Arc<Shared>) {
+    let mut writer = Writer::default();
+    let mut pause = FIRST_PAUSE;
+    while !shared.stopped() {
+        let events = shared.journal.batch(ROWS);
+        let Some(last) = events.last().map(|event| event.seq) else {
+            shared.journal.to_carry.notified().await;
+            wait(&shared, GATHER).await;
+            continue;
+        };
+        let batch = Batch::of(events.iter().map(|event| &event.event));
+        let owner = shared.journal.owner;
+        match shared.database.write(&mut writer, owner, &batch).await {
+            Ok(()) => {
+                pause = FIRST_PAUSE;
+                carried(&shared, last);
+            }
+            Err(error) => {
+                failed(&shared, error);
+                shared.journal.mend();
+                wait(&shared, pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    writer.close().await;
+    shared
+        .progress
+        .send_modify(|progress| progress.ended = true);
+}
+
+fn carried(shared: &Shared, last: u64) {
+    shared.journal.carried(last);
+    shared.journal.mend();
+    shared.journal.rotate_when_grown();
+    let recovered = shared.progress.borrow().error.is_some();
+    if recovered {
+        tracing::info!("the ledger's database takes entries again");
+    }
+    shared.progress.send_modify(|progress| {
+        progress.carried = last;
+        progress.error = None;
+    });
+}
+
+fn failed(shared: &Shared, error: LedgerError) {
+    let first = shared.progress.borrow().error.is_none();
+    if first {
+        tracing::error!(%error, "the ledger's database fails; the journal keeps what it does not take");
+    }
+    shared.progress.send_modify(|progress| {
+        progress.failures += 1;
+        progress.error = Some(error);
+    });
+}
+
+/// Waits so long, or until somebody is in a hurry.
+async fn wait(shared: &Shared, time: Duration) {
+    if shared.stopped() {
+        return;
+    }
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = shared.hurry.notified() => {}
+    }
+}
+
+/// Syncs the journal for all who wait, one group after the other, until told to stop.
+pub(super) async fn sync(shared: Arc<Shared>) {
+    while !shared.stopped() {
+        shared.journal.to_sync.notified().await;
+        aside(&shared.journal, Journal::sync_group).await;
+    }
+    aside(&shared.journal, Journal::end_syncs).await;
+}
+
+/// Runs what blocks where blocking is fine.
+async fn aside(journal: &Arc<Journal>, work: fn(&Journal)) {
+    let journal = Arc::clone(journal);
+    if let Err(error) = tokio::task::spawn_blocking(move || work(&journal)).await {
+        tracing::error!(%error, "a sync of the ledger's journal broke off");
+    }
+}

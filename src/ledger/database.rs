@@ -1,0 +1,296 @@
+//! The ledger's database: one row an attempt, written in batches, summed as integers.
+//!
+//! Every statement may be run again and changes nothing the second time: that is what makes it
+//! safe to carry a journal twice.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, QueryBuilder, Row as _, Sqlite};
+use ulid::Ulid;
+
+use super::batch::{Batch, Write};
+use super::entry::{Key, Row};
+use super::error::LedgerError;
+use super::query;
+
+/// The layout of the tables, in SQLite's `user_version`.
+const LAYOUT: i64 = 1;
+
+/// Amounts are nano-dollars, times microseconds since 1970. `outcome` is null while an attempt is
+/// open. `owner` names the journal that can still settle it. `assumed` marks an end that nobody
+/// saw: a real one, should it turn up, replaces it.
+const SCHEMA: &str = "
+CREATE TABLE attempts (
+    call        TEXT    NOT NULL,
+    attempt     INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    app         TEXT    NOT NULL,
+    provider    TEXT    NOT NULL,
+    model       TEXT    NOT NULL,
+    tier        TEXT    NOT NULL,
+    credential  TEXT,
+    app_user    TEXT,
+    tags        TEXT,
+    held        INTEGER,
+    quote       INTEGER,
+    owner       TEXT    NOT NULL,
+    outcome     TEXT    CHECK (outcome IN ('ok', 'partial', 'failed', 'unknown')),
+    settled_at  INTEGER,
+    billed      TEXT    CHECK (billed IN ('yes', 'no', 'unknown')),
+    charge      INTEGER,
+    charge_from TEXT,
+    images      INTEGER NOT NULL DEFAULT 0,
+    request_id  TEXT,
+    assumed     INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (call, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attempts_at ON attempts (at);
+CREATE INDEX attempts_open ON attempts (owner) WHERE outcome IS NULL;
+PRAGMA user_version = 1;
+";
+
+const INSERT: &str = "INSERT INTO attempts (call, attempt, at, app, provider, model, tier, \
+     credential, app_user, tags, held, quote, owner, outcome, settled_at, billed, charge, \
+     charge_from, images, request_id) ";
+
+/// An end is written once; only one that was assumed gives way to a real one.
+const ON_CONFLICT: &str = " ON CONFLICT (call, attempt) DO UPDATE SET \
+     outcome = excluded.outcome, settled_at = excluded.settled_at, billed = excluded.billed, \
+     charge = excluded.charge, charge_from = excluded.charge_from, images = excluded.images, \
+     request_id = excluded.request_id, assumed = 0 \
+     WHERE excluded.outcome IS NOT NULL AND (attempts.outcome IS NULL OR attempts.assumed = 1)";
+
+/// What a hold without an end becomes: booked as though the provider had done the work.
+const ASSUME_UNKNOWN: &str = "UPDATE attempts SET outcome = 'unknown', assumed = 1, \
+     settled_at = ?2, billed = 'unknown', charge = held, \
+     charge_from = CASE WHEN held IS NULL THEN 'unpriced' ELSE 'list' END \
+     WHERE owner = ?1 AND outcome IS NULL RETURNING *";
+
+/// Rows of one statement: some twenty values each, well below SQLite's 32,766.
+pub(super) const ROWS: usize = 512;
+
+pub(super) struct Database {
+    pub(super) path: PathBuf,
+    options: SqliteConnectOptions,
+    readers: SqlitePool,
+}
+
+/// The one connection that writes; made anew after any error, because what a connection knows
+/// about a file whose disk has failed is not to be trusted.
+#[derive(Default)]
+pub(super) struct Writer(Option<SqliteConnection>);
+
+impl Database {
+    /// Opens it, and makes its tables where it is new.
+    pub(super) async fn open(path: PathBuf) -> Result<Database, LedgerError> {
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let readers = PoolOptions::new()
+            .max_connections(2)
+            .connect_lazy_with(options.clone());
+        let database = Database {
+            path,
+            options,
+            readers,
+        };
+        database.make_tables().await?;
+        Ok(database)
+    }
+
+    async fn make_tables(&self) -> Result<(), LedgerError> {
+        let failed = |error| self.error("its own layout", error);
+        let mut connection = self.connect().await.map_err(failed)?;
+        let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+        if found > LAYOUT {
+            return Err(LedgerError::Newer {
+                path: self.path.clone(),
+                found,
+                known: LAYOUT,
+            });
+        }
+        if found == 0 {
+            let mut change = connection
+                .begin_with("BEGIN IMMEDIATE")
+                .await
+                .map_err(failed)?;
+            sqlx::raw_sql(SCHEMA)
+                .execute(&mut *change)
+                .await
+                .map_err(failed)?;
+            change.commit().await.map_err(failed)?;
+        }
+        connection.close().await.map_err(failed)
+    }
+
+    async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+        self.options.connect().await
+    }
+
+    /// For queries.
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(super) fn error(&self, what: &'static str, error: sqlx::Error) -> LedgerError {
+        LedgerError::database(what, &self.path, error)
+    }
+
+    /// Writes one batch: all of it or nothing.
+    pub(super) async fn write(
+        &self,
+        writer: &mut Writer,
+        owner: Ulid,
+        batch: &Batch,
+    ) -> Result<(), LedgerError> {
+        // Taken out while in use, so that an error, or giving up half-way, leaves none behind.
+        let mut connection = match writer.0.take() {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(|e| self.error("a batch", e))?,
+        };
+        write_batch(&mut connection, owner, batch)
+            .await
+            .map_err(|error| self.error("a batch", error))?;
+        writer.0 = Some(connection);
+        Ok(())
+    }
+
+    /// Carries all that a dead process left, and books what it left open as unknown. Returns what
+    /// became unknown.
+    pub(super) async fn inherit(
+        &self,
+        owner: Ulid,
+        batches: &[Batch],
+        now: jiff::Timestamp,
+    ) -> Result<Vec<Row>, LedgerError> {
+        let failed = |error| self.error("an old journal", error);
+        let mut connection = self.connect().await.map_err(failed)?;
+        let mut change = connection
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(failed)?;
+        for batch in batches {
+            release(&mut change, batch).await.map_err(failed)?;
+            insert(&mut change, owner, batch).await.map_err(failed)?;
+        }
+        let unknown = sqlx::query(ASSUME_UNKNOWN)
+            .bind(owner.to_string())
+            .bind(now.as_microsecond())
+            .fetch_all(&mut *change)
+            .await
+            .map_err(failed)?;
+        change.commit().await.map_err(failed)?;
+        let _ = connection.close().await;
+        unknown.iter().map(|row| query::row(self, row)).collect()
+    }
+
+    /// Whose holds are open, as far as the database knows.
+    pub(super) async fn open_owners(&self) -> Result<Vec<Ulid>, LedgerError> {
+        let failed = |error| self.error("a question about open holds", error);
+        let found = sqlx::query("SELECT DISTINCT owner FROM attempts WHERE outcome IS NULL")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
+        let mut owners = Vec::with_capacity(found.len());
+        for row in found {
+            let text: String = row.try_get(0).map_err(failed)?;
+            owners.push(query::ulid(self, "owner", &text)?);
+        }
+        Ok(owners)
+    }
+
+    /// Closes the connections that read.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+    }
+}
+
+impl Writer {
+    /// Closes the connection; SQLite tidies its files when the last one goes.
+    pub(super) async fn close(self) {
+        if let Some(connection) = self.0 {
+            let _ = connection.close().await;
+        }
+    }
+}
+
+async fn write_batch(
+    connection: &mut SqliteConnection,
+    owner: Ulid,
+    batch: &Batch,
+) -> Result<(), sqlx::Error> {
+    if batch.released.is_empty() {
+        return insert(connection, owner, batch).await;
+    }
+    let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
+    release(&mut change, batch).await?;
+    insert(&mut change, owner, batch).await?;
+    change.commit().await
+}
+
+/// Only an open hold can be taken back.
+async fn release(connection: &mut SqliteConnection, batch: &Batch) -> Result<(), sqlx::Error> {
+    if batch.released.is_empty() {
+        return Ok(());
+    }
+    let mut sql: QueryBuilder<Sqlite> =
+        QueryBuilder::new("DELETE FROM attempts WHERE outcome IS NULL AND (call, attempt) IN (");
+    sql.push_values(&batch.released, |mut row, key: &Key| {
+        row.push_bind(key.call.to_string())
+            .push_bind(i64::from(key.attempt));
+    });
+    sql.push(")");
+    sql.build().execute(connection).await?;
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    owner: Ulid,
+    batch: &Batch,
+) -> Result<(), sqlx::Error> {
+    if batch.rows.is_empty() {
+        return Ok(());
+    }
+    let owner: std::sync::Arc<str> = owner.to_string().into();
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(INSERT);
+    sql.push_values(&batch.rows, |mut row, write: &Write| {
+        let hold = &write.hold;
+        row.push_bind(hold.call.to_string())
+            .push_bind(i64::from(hold.attempt))
+            .push_bind(hold.at.as_microsecond())
+            .push_bind(hold.app.clone())
+            .push_bind(hold.model.provider())
+            .push_bind(hold.model.as_str())
+            .push_bind(hold.tier.as_str())
+            .push_bind(hold.credential.clone())
+            .push_bind(hold.user.clone())
+            .push_bind(hold.tags.clone())
+            .push_bind(hold.held.map(|held| held.nano()))
+            .push_bind(hold.quote.map(|quote| quote.nano()))
+            .push_bind(owner.clone());
+        let end = write.settled.as_deref();
+        row.push_bind(end.map(|end| end.outcome.as_str()))
+            .push_bind(end.map(|end| end.at.as_microsecond()))
+            .push_bind(end.map(|end| end.billed.as_str()))
+            .push_bind(end.and_then(|end| end.charge).map(|charge| charge.nano()))
+            .push_bind(end.map(|end| end.from.as_str()))
+            .push_bind(end.map_or(0, |end| i64::from(end.images)))
+            .push_bind(end.and_then(|end| end.request_id.as_deref()));
+    });
+    sql.push(ON_CONFLICT);
+    sql.build().execute(connection).await?;
+    Ok(())
+}
