@@ -4,8 +4,15 @@
 //! messages. Everything that knows a provider's JSON, paths or headers is in that dialect's one
 //! file; adding a dialect is that file and one word in [`ALL`].
 
+mod form;
+mod head;
 mod openai;
+pub mod picture;
 mod stability;
+mod wait;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -18,7 +25,7 @@ use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, Operation}
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
 /// Every dialect of this release.
-pub static ALL: &[&dyn Dialect] = &[];
+pub static ALL: &[&dyn Dialect] = &[&openai::OpenAi, &stability::Stability];
 
 /// The dialect of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
@@ -68,9 +75,18 @@ pub trait Dialect: Send + Sync {
         head.header("authorization")
     }
 
+    /// Extra fields that do not change the picture (the app's name for its user, how the answer
+    /// is wrapped): they have no place in a cache key.
+    fn inert(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     // The provider's side.
 
     /// Words a request for the provider, fitted to the model beforehand. Carries no key.
+    ///
+    /// Everything in `extra` is said as it stands, so what another dialect left there must have
+    /// been taken out before.
     ///
     /// # Errors
     /// [`Unsupported`] when this wire format has no way to say it.
