@@ -136,11 +136,13 @@ async fn read<W: Write>(args: &TailArgs, log_path: &Path, shown: &mut Shown<W>) 
         Some(most) => shown.last(&older, &mut follower, most)?,
         None => shown.everything(&older, &mut follower)?,
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(LOOK).await;
         shown.news(&mut follower)?;
     }
-    Ok(())
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::decision::{Amend, AttemptRecord, Decision, Notice};
+use super::decision::{AttemptRecord, Decision};
 use super::facts::{Named, head};
+use super::notice::{Amend, Notice};
 use super::rule::RuleRecord;
 use crate::image::ModelId;
 

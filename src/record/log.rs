@@ -16,9 +16,10 @@ use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
 
-use super::decision::{Amend, Decision, Notice, NoticeKind, NoticeLevel};
+use super::decision::Decision;
 use super::facts::Id;
 use super::fit::{Line, render};
+use super::notice::{Amend, Notice, NoticeKind, NoticeLevel};
 use super::rotation::{Rotation, Sheet};
 
 /// Most bytes that wait to be written: eight thousand usual lines.
