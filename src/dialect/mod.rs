@@ -163,7 +163,8 @@ pub struct Unsupported {
 /// Why a call gets no picture, in words for its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The HTTP status to answer with.
+    /// The HTTP status to answer with. Moderation goes out under the status that the dialect has
+    /// for it, whatever stands here: clients test both together.
     pub status: u16,
     pub kind: FailureKind,
     /// The provider's own code, where a provider spoke this same dialect.

@@ -294,20 +294,12 @@ fn every_response_reaches_every_caller_with_the_same_pictures() {
     {
         for other in &cases {
             let asked = other.request();
-            let reply = match other.dialect.write_response(&asked, &response) {
-                Ok(reply) => reply,
-                Err(_) => {
-                    let by_url = |image: &Image| matches!(image.picture, Picture::Url(_));
-                    let url_wanted = asked.delivery == Delivery::Url && !asked.stream;
-                    assert_ne!(
-                        url_wanted,
-                        response.images.iter().all(by_url),
-                        "{} for {}",
-                        case.name,
-                        other.name
-                    );
-                    continue;
-                }
+            let Ok(reply) = other.dialect.write_response(&asked, &response) else {
+                let by_url = |image: &Image| matches!(image.picture, Picture::Url(_));
+                let url_wanted = asked.delivery == Delivery::Url && !asked.stream;
+                let at_urls = response.images.iter().all(by_url);
+                assert_ne!(url_wanted, at_urls, "{} for {}", case.name, other.name);
+                continue;
             };
             let body = reply.body.to_bytes();
             let (_, next) = read(other.dialect, &asked, &reply.head, &body, 1000);
@@ -384,6 +376,110 @@ fn a_refusal_is_read_back_as_its_own_kind() {
             assert_eq!(failure.retry_after, Some(Duration::from_secs(2)));
         }
     }
+}
+
+#[test]
+fn a_refusal_has_the_codes_that_clients_test() {
+    let error = |model: &str, kind, status| {
+        let mut asked = asked("openai");
+        asked.model = ModelId::new("openai", model);
+        let refusal = Refusal {
+            status,
+            kind,
+            code: Some("theirs".to_owned()),
+            message: "no".to_owned(),
+            retry_after: None,
+        };
+        let reply = by_name("openai")
+            .unwrap()
+            .write_refusal(Some(&asked), &refusal);
+        let body: Value = serde_json::from_slice(&reply.body.to_bytes()).unwrap();
+        let code = body["error"]["code"].as_str().unwrap().to_owned();
+        (reply.head.status.as_u16(), code)
+    };
+    let check = |got: (u16, String), status, code: &str| assert_eq!(got, (status, code.to_owned()));
+    let safety = FailureKind::Safety;
+    check(error("gpt-image-2", safety, 403), 400, "moderation_blocked");
+    check(
+        error("dall-e-3", safety, 422),
+        400,
+        "content_policy_violation",
+    );
+    check(error("gpt-image-2", FailureKind::Quota, 402), 402, "theirs");
+    check(
+        error("gpt-image-2", FailureKind::Server, 200),
+        502,
+        "theirs",
+    );
+}
+
+#[test]
+fn a_stream_brings_one_event_a_picture_and_the_counts_once() {
+    let mut asked = asked("openai");
+    asked.stream = true;
+    let mut response = one_picture(Picture::Raw(large_picture().into()));
+    response.images.push(response.images[0].clone());
+    response.usage.image_out = Some(392);
+    let reply = by_name("openai")
+        .unwrap()
+        .write_response(&asked, &response)
+        .unwrap();
+    let text = String::from_utf8(reply.body.to_bytes().to_vec()).unwrap();
+    assert_eq!(
+        text.matches("event: image_generation.completed\n").count(),
+        2
+    );
+    assert_eq!(text.matches("\"output_tokens\":392").count(), 1);
+    let (_, next) = read(
+        by_name("openai").unwrap(),
+        &asked,
+        &reply.head,
+        &text.into(),
+        999,
+    );
+    let Next::Done(got) = next else {
+        panic!("{next:?}")
+    };
+    assert_eq!((got.images.len(), got.usage.image_out), (2, Some(392)));
+}
+
+#[test]
+fn an_error_after_the_first_of_two_pictures_leaves_the_first() {
+    let picture = picture::encode(&large_picture().into()).to_bytes();
+    let picture = std::str::from_utf8(&picture).unwrap();
+    let body = format!(
+        "data: {{\"type\":\"image_generation.completed\",\"b64_json\":\"{picture}\",\"usage\":{{\"output_tokens\":196}}}}\n\nevent: error\ndata: {{\"type\":\"error\",\"error\":{{\"code\":\"moderation_blocked\",\"message\":\"no\"}}}}\n\n"
+    );
+    let mut asked = asked("openai");
+    asked.n = 2;
+    let head = ReplyHead::new(StatusCode::OK, "text/event-stream");
+    let (passed, next) = read(
+        by_name("openai").unwrap(),
+        &asked,
+        &head,
+        &body.into(),
+        4096,
+    );
+    let Next::Done(got) = next else {
+        panic!("{next:?}")
+    };
+    assert!(passed);
+    assert_eq!((got.images.len(), got.withheld), (1, 1));
+    assert_eq!(got.usage.image_out, Some(196));
+    assert_eq!(got.codes.get("stream.error"), Some("moderation_blocked"));
+}
+
+#[test]
+fn bytes_that_fall_short_of_their_announced_length_are_a_failure() {
+    let mut head = ReplyHead::new(StatusCode::OK, "image/png");
+    head.headers
+        .insert("content-length", HeaderValue::from_static("400000"));
+    let stability = by_name("stability").unwrap();
+    let (_, next) = read(stability, &asked("stability"), &head, &large_picture(), 999);
+    assert!(
+        matches!(&next, Next::Failed(failure) if failure.billed == Billed::Unknown),
+        "{next:?}"
+    );
 }
 
 // A picture of some size.

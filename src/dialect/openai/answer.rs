@@ -263,6 +263,8 @@ impl Answer {
         let billed = match (&safety, status) {
             (Some(_), Some(_)) if told.may_be_drawn() => Billed::Unknown,
             (Some(_), Some(_)) => Billed::No,
+            // A provider that says so declined before it worked; an edge that does may not know.
+            (None, Some(_)) if kind == FailureKind::Overloaded => Billed::No,
             _ => billed(status),
         };
         let mut failure = Failure::answered(kind, self.status(), billed, told.message);
