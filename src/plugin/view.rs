@@ -19,7 +19,7 @@ use crate::bill::Quote;
 use crate::image::{ImageRequest, Input, InputSource};
 use crate::money::Usd;
 
-type Got = Result<Value, Error>;
+type Got = mlua::Result<Value>;
 type Getter<T> = fn(&Lua, &T) -> Got;
 /// The fields of an object: the one list that reads, complaints and type declarations go by.
 type Fields<T> = &'static [(&'static str, Getter<T>)];
@@ -36,15 +36,13 @@ impl CallRef {
         self.stage.call(self.run).map_err(Error::runtime)
     }
 
-    fn request(&self, asked: bool) -> Got2<RequestRef> {
-        Ok(RequestRef {
+    fn request(&self, asked: bool) -> RequestRef {
+        RequestRef {
             call: self.clone(),
             asked,
-        })
+        }
     }
 }
-
-type Got2<T> = Result<T, Error>;
 
 pub(super) const CALL_FIELDS: Fields<CallRef> = &[
     ("app", |lua, call| text(lua, &call.view()?.app)),
@@ -70,8 +68,8 @@ pub(super) const CALL_FIELDS: Fields<CallRef> = &[
     ("via", |lua, call| text(lua, call.view()?.via.as_str())),
     ("dialect", |lua, call| text(lua, call.view()?.dialect)),
     ("sdk_retry", |_, call| Ok(count(call.view()?.sdk_retry))),
-    ("asked", |lua, call| data(lua, call.request(true)?)),
-    ("request", |lua, call| data(lua, call.request(false)?)),
+    ("asked", |lua, call| data(lua, call.request(true))),
+    ("request", |lua, call| data(lua, call.request(false))),
     ("quote", |lua, call| quote(lua, call.view()?.quote.clone())),
     ("attempts", |_, call| Ok(count(call.view()?.attempts))),
     ("spent", |lua, call| money(lua, call.view()?.spent)),
@@ -170,7 +168,10 @@ impl RequestRef {
         self.with(|request, _| Ok(request.clone()))
     }
 
-    fn with<T>(&self, read: impl FnOnce(&ImageRequest, (u32, u32)) -> Result<T, Error>) -> Got2<T> {
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&ImageRequest, (u32, u32)) -> Result<T, Error>,
+    ) -> mlua::Result<T> {
         let call = self.call.view()?;
         if self.asked {
             read(
@@ -263,21 +264,19 @@ pub(super) const REQUEST_FIELDS: Fields<RequestRef> = &[
 ];
 
 /// What `call.asked` has besides the fields of a request.
-#[cfg(test)]
-pub(super) const ASKED_FIELDS: &[&str] = &["quote"];
+pub(super) const ASKED_FIELDS: Fields<RequestRef> = &[("quote", |lua, request| {
+    if !request.asked {
+        return Err(Error::runtime(
+            "`request.quote`: no such field; the price of the request as it stands is `call.quote`",
+        ));
+    }
+    quote(lua, request.call.view()?.asked_quote.clone())
+})];
 
 impl UserData for RequestRef {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         add_fields(fields, "request", REQUEST_FIELDS);
-        fields.add_field_method_get("quote", |lua, request| {
-            if !request.asked {
-                return Err(raise(
-                    lua,
-                    "`request.quote`: no such field; the price of the request as it stands is `call.quote`",
-                ));
-            }
-            quote(lua, request.call.view()?.asked_quote.clone())
-        });
+        add_getters(fields, ASKED_FIELDS);
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
@@ -400,6 +399,10 @@ fn add_fields<T: 'static, F: UserDataFields<T>>(
     all: Fields<T>,
 ) {
     fields.add_meta_field(MetaMethod::Type, name);
+    add_getters(fields, all);
+}
+
+fn add_getters<T: 'static, F: UserDataFields<T>>(fields: &mut F, all: Fields<T>) {
     for &(field, get) in all {
         // An error of a getter is a sentence; where it stands is added here.
         fields.add_field_method_get(field, move |lua, this| {
