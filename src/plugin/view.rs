@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlua::{
-    Error, Lua, LuaSerdeExt, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
-    Variadic,
+    Error, Lua, LuaSerdeExt, MetaMethod, Table, UserData, UserDataFields, UserDataMethods,
+    UserDataRegistry, Value, Variadic,
 };
 
 use super::args::show;
@@ -78,9 +78,22 @@ pub(super) const CALL_FIELDS: Fields<CallRef> = &[
 /// Methods of `call` that are no actions.
 pub(super) const CALL_METHODS: &[&str] = &["tagged", "mentions", "budget", "share", "key_present"];
 
+/// Names of all methods of `call`.
+pub(super) fn call_methods() -> Vec<&'static str> {
+    let actions = actions::ACTIONS.iter().map(|(name, ..)| *name);
+    CALL_METHODS.iter().copied().chain(actions).collect()
+}
+
 impl UserData for CallRef {
+    /// Method calls go straight to the method: the way over `__index` costs more than most of them.
+    fn register(registry: &mut UserDataRegistry<Self>) {
+        registry.enable_namecall();
+        Self::add_fields(registry);
+        Self::add_methods(registry);
+    }
+
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "call", CALL_FIELDS);
+        fields.add_meta_field(MetaMethod::Type, "call");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
@@ -110,14 +123,7 @@ impl UserData for CallRef {
             Ok(call.view()?.world.keys.contains(&provider))
         });
         actions::add(methods);
-        strict(methods, "call", || {
-            let actions = actions::ACTIONS.iter().map(|(name, ..)| *name);
-            let fields = CALL_FIELDS.iter().map(|(name, _)| *name);
-            fields
-                .chain(CALL_METHODS.iter().copied())
-                .chain(actions)
-                .collect()
-        });
+        strict(methods, "call", &[CALL_FIELDS], call_methods);
     }
 }
 
@@ -130,9 +136,16 @@ fn mentions(lua: &Lua, call: &CallRef, words: Variadic<String>) -> Result<bool, 
         ));
     }
     let prompt = call.stage.lowered(call.run).map_err(Error::runtime)?;
-    Ok(words
-        .iter()
-        .any(|word| has_word(&prompt, &word.to_lowercase())))
+    Ok(words.iter().any(|word| {
+        // Most rules write their words in small ASCII letters already.
+        if word
+            .bytes()
+            .all(|b| b.is_ascii() && !b.is_ascii_uppercase())
+        {
+            return has_word(&prompt, word);
+        }
+        has_word(&prompt, &word.to_lowercase())
+    }))
 }
 
 /// Whether `word` stands in `text` with no letter or digit next to it; both in lower case.
@@ -275,12 +288,11 @@ pub(super) const ASKED_FIELDS: Fields<RequestRef> = &[("quote", |lua, request| {
 
 impl UserData for RequestRef {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "request", REQUEST_FIELDS);
-        add_getters(fields, ASKED_FIELDS);
+        fields.add_meta_field(MetaMethod::Type, "request");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        strict(methods, "request", || names(REQUEST_FIELDS));
+        strict(methods, "request", &[REQUEST_FIELDS, ASKED_FIELDS], none);
     }
 }
 
@@ -328,11 +340,11 @@ pub(super) const QUOTE_FIELDS: Fields<QuoteRef> = &[
 
 impl UserData for QuoteRef {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "quote", QUOTE_FIELDS);
+        fields.add_meta_field(MetaMethod::Type, "quote");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        strict(methods, "quote", || names(QUOTE_FIELDS));
+        strict(methods, "quote", &[QUOTE_FIELDS], none);
     }
 }
 
@@ -385,49 +397,33 @@ pub(super) const FAILURE_FIELDS: Fields<FailureRef> = &[
 
 impl UserData for FailureRef {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "failure", FAILURE_FIELDS);
+        fields.add_meta_field(MetaMethod::Type, "failure");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        strict(methods, "failure", || names(FAILURE_FIELDS));
+        strict(methods, "failure", &[FAILURE_FIELDS], none);
     }
 }
 
-fn add_fields<T: 'static, F: UserDataFields<T>>(
-    fields: &mut F,
-    name: &'static str,
-    all: Fields<T>,
-) {
-    fields.add_meta_field(MetaMethod::Type, name);
-    add_getters(fields, all);
-}
-
-fn add_getters<T: 'static, F: UserDataFields<T>>(fields: &mut F, all: Fields<T>) {
-    for &(field, get) in all {
-        // An error of a getter is a sentence; where it stands is added here.
-        fields.add_field_method_get(field, move |lua, this| {
-            get(lua, this).map_err(|error| match error {
-                Error::RuntimeError(why) => raise(lua, why),
-                other => other,
-            })
-        });
-    }
-}
-
-/// Whatever no field or method has answered for is a mistake.
+/// Answers for every field by name; whatever else is asked for is a mistake.
 fn strict<T: 'static, M: UserDataMethods<T>>(
     methods: &mut M,
     object: &'static str,
-    names: fn() -> Vec<&'static str>,
+    fields: &'static [Fields<T>],
+    methods_too: fn() -> Vec<&'static str>,
 ) {
-    methods.add_meta_method(MetaMethod::Index, move |lua, _, key: Value| -> Got {
-        let Value::String(key) = &key else {
-            let what = format!("`{object}` has named fields, not {}", show(&key));
-            return Err(raise(lua, what));
-        };
-        let key = key.to_string_lossy();
+    let all = move || fields.iter().flat_map(|fields| fields.iter());
+    methods.add_meta_method(MetaMethod::Index, move |lua, this, key: String| -> Got {
+        if let Some((_, get)) = all().find(|(name, _)| *name == key) {
+            // An error of a getter is a sentence; where it stands is added here.
+            return get(lua, this).map_err(|error| match error {
+                Error::RuntimeError(why) => raise(lua, why),
+                other => other,
+            });
+        }
+        let names: Vec<&str> = all().map(|(name, _)| *name).chain(methods_too()).collect();
         let path = format!("{object}.{key}");
-        Err(raise(lua, no_such(&path, "field", &key, names())))
+        Err(raise(lua, no_such(&path, "field", &key, names)))
     });
     methods.add_meta_method(
         MetaMethod::NewIndex,
@@ -441,8 +437,9 @@ fn strict<T: 'static, M: UserDataMethods<T>>(
     );
 }
 
-fn names<T>(fields: Fields<T>) -> Vec<&'static str> {
-    fields.iter().map(|(name, _)| *name).collect()
+/// An object without methods.
+fn none() -> Vec<&'static str> {
+    Vec::new()
 }
 
 fn text(lua: &Lua, text: &str) -> Got {
