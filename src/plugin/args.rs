@@ -207,9 +207,9 @@ pub(super) fn options(
         match names.iter().find(|name| **name == key) {
             Some(name) => take(Given { of, name, value })?,
             None => {
-                let path = format!("{}", cut(&key));
+                let path = cut(&key);
                 return Err(no_such(
-                    &path,
+                    path,
                     &format!("option of {of}"),
                     &key,
                     names.iter().copied(),
@@ -218,6 +218,14 @@ pub(super) fn options(
         }
     }
     Ok(())
+}
+
+/// The type of a value as rule writers know it.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Integer(_) => "number",
+        other => other.type_name(),
+    }
 }
 
 /// A value as it should stand in a complaint.
@@ -232,7 +240,7 @@ pub(super) fn show(value: &Value) -> String {
             Some(usd) => usd.pretty(),
             None => "an object of pixtoll".to_owned(),
         },
-        other => format!("a {}", other.type_name()),
+        other => format!("a {}", kind(other)),
     }
 }
 

@@ -142,6 +142,8 @@ pub(super) struct Vm {
     on_request: Option<Function>,
     on_failure: Option<Function>,
     options: Option<Table>,
+    /// CPU time that running the file took.
+    pub(super) loaded_in: Duration,
 }
 
 impl Vm {
@@ -164,7 +166,9 @@ impl Vm {
             Err(sandbox::too_long())
         });
         let main = function(&lua, &code.file, &code.bytecode)?;
+        let began = meter::thread_cpu();
         let value = main.call::<Value>(());
+        let loaded_in = meter::thread_cpu() - began;
         if meter.expired() {
             let at = meter.place().unwrap_or_else(|| code.file.clone());
             let ms = meter::AT_LOAD.as_millis();
@@ -179,6 +183,7 @@ impl Vm {
             on_request: None,
             on_failure: None,
             options: None,
+            loaded_in,
         };
         value.map(|value| (vm, value))
     }

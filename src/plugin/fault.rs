@@ -2,6 +2,9 @@
 
 use mlua::{Error, Lua};
 
+use super::near::no_such;
+use super::view::call_methods;
+
 /// The chunk name of our own Lua code, which is never the place of a mistake.
 pub(super) const GUARD: &str = "[guard]";
 
@@ -41,7 +44,7 @@ pub(super) fn raise(lua: &Lua, message: impl AsRef<str>) -> Error {
 /// What went wrong, and `file:line` where it is known.
 pub(super) fn describe(error: &Error) -> (String, Option<String>) {
     let (message, place) = read(error);
-    (hint(shorten(message)), place)
+    (hint(shorten(named(message))), place)
 }
 
 fn read(error: &Error) -> (String, Option<String>) {
@@ -101,6 +104,17 @@ fn first_place(traceback: &str) -> Option<String> {
             (digits > 0 && ends && is_rule(line)).then(|| place.to_owned())
         })
     })
+}
+
+/// mlua says of a method that is not there only that it is not.
+fn named(message: String) -> String {
+    let name = message
+        .strip_prefix("attempt to call an unknown method '")
+        .and_then(|rest| rest.strip_suffix('\''));
+    match name {
+        Some(name) => no_such(&format!("call:{name}"), "method", name, call_methods()),
+        None => message,
+    }
 }
 
 /// Money is a type of its own, and Luau's words for it do not say what to do.

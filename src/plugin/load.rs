@@ -10,9 +10,10 @@ use mlua::chunk::Compiler;
 use mlua::{Error, Lua, Table, Value};
 use parking_lot::Mutex;
 
+use super::args::kind;
 use super::engine::{Code, Script, Vm, function};
 use super::fault::{describe, raise};
-use super::meter::{IN_PLACE, thread_cpu};
+use super::meter::IN_PLACE;
 use super::near::{nearest, no_such};
 use super::options::{self, Mistake};
 use super::{Entry, Hook, House, LoadProblem, PluginSource, shipped};
@@ -59,9 +60,8 @@ pub(super) fn load(entry: &Entry, house: &Arc<House>) -> Result<Script, Vec<Load
         library: Arc::clone(&library),
         house: Arc::clone(house),
     };
-    let began = thread_cpu();
     let (mut vm, value) = Vm::open(&code).map_err(|error| vec![source.failed(&error)])?;
-    let slow_to_start = thread_cpu() - began > IN_PLACE * 4;
+    let slow_to_start = vm.loaded_in > IN_PLACE;
     library.seal();
     let table = source.check(&value)?;
     let defaults: Option<Table> = table.raw_get("options").unwrap_or_default();
@@ -208,7 +208,7 @@ impl Source {
     /// Checks what the file returned.
     fn check(&self, value: &Value) -> Result<Table, Vec<LoadProblem>> {
         let Value::Table(table) = value else {
-            let what = format!("returns {}, not a table of hooks", value.type_name());
+            let what = format!("returns {}, not a table of hooks", kind(value));
             let remedy = "end it with return { on_request = function(call, options) … end }";
             return Err(vec![problem(&self.file, what, remedy)]);
         };
@@ -253,10 +253,10 @@ impl Source {
         } else {
             "function"
         };
-        if value.type_name() == wanted {
+        if kind(value) == wanted {
             return None;
         }
-        let what = format!("`{key}` must be a {wanted}, it is a {}", value.type_name());
+        let what = format!("`{key}` must be a {wanted}, it is a {}", kind(value));
         let remedy = format!("make it a {wanted}");
         Some(self.at(&key, what, remedy))
     }

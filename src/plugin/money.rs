@@ -2,6 +2,7 @@
 
 use mlua::{Error, Lua, MetaMethod, UserData, UserDataFields, UserDataMethods, Value};
 
+use super::args::kind;
 use super::fault::raise;
 use crate::money::Usd;
 
@@ -54,8 +55,8 @@ fn both<T>(
             lua,
             format!(
                 "{} {sign} {}: money compares and adds with money only, write usd(0.02)",
-                a.type_name(),
-                b.type_name()
+                kind(a),
+                kind(b)
             ),
         )),
     }
@@ -79,7 +80,7 @@ pub(super) fn usd(lua: &Lua, value: Value) -> Result<Money, Error> {
         _ => {
             let what = format!(
                 "usd takes a number or a text, like usd(0.02), not {}",
-                value.type_name()
+                kind(&value)
             );
             return Err(raise(lua, what));
         }

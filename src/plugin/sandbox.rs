@@ -153,24 +153,44 @@ pub(super) fn too_long() -> Error {
     Error::runtime("it took too long")
 }
 
-/// `string.find` without patterns, in linear time: first and last place from 1, or nil.
+/// `string.find` without patterns: first and last place from 1, or nil.
 fn plain_find(
     _: &Lua,
     (text, word, init): (LuaString, LuaString, Option<f64>),
 ) -> Result<(Option<usize>, Option<usize>), Error> {
-    let (text, word) = (text.as_bytes(), word.as_bytes());
-    let start = match init.unwrap_or(1.0) as i64 {
-        from @ 1.. => usize::try_from(from - 1).unwrap_or(usize::MAX),
+    let found = find_from(
+        &text.as_bytes(),
+        &word.as_bytes(),
+        init.unwrap_or(1.0) as i64,
+    );
+    Ok(found.unzip())
+}
+
+/// Looks for `word` in linear time. Places count from 1, negative ones from the end, as in Lua.
+fn find_from(text: &[u8], word: &[u8], init: i64) -> Option<(usize, usize)> {
+    let far = usize::try_from(init.unsigned_abs()).unwrap_or(usize::MAX);
+    let start = match init {
+        1.. => far - 1,
         0 => 0,
-        back => text
-            .len()
-            .saturating_sub(usize::try_from(back.unsigned_abs()).unwrap_or(usize::MAX)),
+        _ => text.len().saturating_sub(far),
     };
-    let found = text
-        .get(start..)
-        .and_then(|rest| memchr::memmem::find(rest, &word));
-    Ok(match found {
-        Some(at) => (Some(start + at + 1), Some(start + at + word.len())),
-        None => (None, None),
-    })
+    let at = start + memchr::memmem::find(text.get(start..)?, word)?;
+    Some((at + 1, at + word.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn plain_search_finds_what_luau_finds(text in "[ab]{0,12}", word in "[ab]{0,3}", init in -15i64..15) {
+            let native: (Option<usize>, Option<usize>) = Lua::new()
+                .load("return string.find(...)")
+                .call((text.as_str(), word.as_str(), init, true))
+                .unwrap();
+            prop_assert_eq!(find_from(text.as_bytes(), word.as_bytes(), init).unzip(), native);
+        }
+    }
 }

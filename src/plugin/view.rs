@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlua::{
-    Error, Lua, LuaSerdeExt, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
-    Variadic,
+    Error, Lua, LuaSerdeExt, MetaMethod, Table, UserData, UserDataFields, UserDataMethods,
+    UserDataRegistry, Value, Variadic,
 };
 
 use super::args::show;
@@ -19,7 +19,7 @@ use crate::bill::Quote;
 use crate::image::{ImageRequest, Input, InputSource};
 use crate::money::Usd;
 
-type Got = Result<Value, Error>;
+type Got = mlua::Result<Value>;
 type Getter<T> = fn(&Lua, &T) -> Got;
 /// The fields of an object: the one list that reads, complaints and type declarations go by.
 type Fields<T> = &'static [(&'static str, Getter<T>)];
@@ -36,15 +36,13 @@ impl CallRef {
         self.stage.call(self.run).map_err(Error::runtime)
     }
 
-    fn request(&self, asked: bool) -> Got2<RequestRef> {
-        Ok(RequestRef {
+    fn request(&self, asked: bool) -> RequestRef {
+        RequestRef {
             call: self.clone(),
             asked,
-        })
+        }
     }
 }
-
-type Got2<T> = Result<T, Error>;
 
 pub(super) const CALL_FIELDS: Fields<CallRef> = &[
     ("app", |lua, call| text(lua, &call.view()?.app)),
@@ -70,8 +68,8 @@ pub(super) const CALL_FIELDS: Fields<CallRef> = &[
     ("via", |lua, call| text(lua, call.view()?.via.as_str())),
     ("dialect", |lua, call| text(lua, call.view()?.dialect)),
     ("sdk_retry", |_, call| Ok(count(call.view()?.sdk_retry))),
-    ("asked", |lua, call| data(lua, call.request(true)?)),
-    ("request", |lua, call| data(lua, call.request(false)?)),
+    ("asked", |lua, call| data(lua, call.request(true))),
+    ("request", |lua, call| data(lua, call.request(false))),
     ("quote", |lua, call| quote(lua, call.view()?.quote.clone())),
     ("attempts", |_, call| Ok(count(call.view()?.attempts))),
     ("spent", |lua, call| money(lua, call.view()?.spent)),
@@ -80,9 +78,22 @@ pub(super) const CALL_FIELDS: Fields<CallRef> = &[
 /// Methods of `call` that are no actions.
 pub(super) const CALL_METHODS: &[&str] = &["tagged", "mentions", "budget", "share", "key_present"];
 
+/// Names of all methods of `call`.
+pub(super) fn call_methods() -> Vec<&'static str> {
+    let actions = actions::ACTIONS.iter().map(|(name, ..)| *name);
+    CALL_METHODS.iter().copied().chain(actions).collect()
+}
+
 impl UserData for CallRef {
+    /// Method calls go straight to the method: the way over `__index` costs more than most of them.
+    fn register(registry: &mut UserDataRegistry<Self>) {
+        registry.enable_namecall();
+        Self::add_fields(registry);
+        Self::add_methods(registry);
+    }
+
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "call", CALL_FIELDS);
+        fields.add_meta_field(MetaMethod::Type, "call");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
@@ -112,14 +123,7 @@ impl UserData for CallRef {
             Ok(call.view()?.world.keys.contains(&provider))
         });
         actions::add(methods);
-        strict(methods, "call", || {
-            let actions = actions::ACTIONS.iter().map(|(name, ..)| *name);
-            let fields = CALL_FIELDS.iter().map(|(name, _)| *name);
-            fields
-                .chain(CALL_METHODS.iter().copied())
-                .chain(actions)
-                .collect()
-        });
+        strict(methods, "call", &[CALL_FIELDS], call_methods);
     }
 }
 
@@ -132,9 +136,16 @@ fn mentions(lua: &Lua, call: &CallRef, words: Variadic<String>) -> Result<bool, 
         ));
     }
     let prompt = call.stage.lowered(call.run).map_err(Error::runtime)?;
-    Ok(words
-        .iter()
-        .any(|word| has_word(&prompt, &word.to_lowercase())))
+    Ok(words.iter().any(|word| {
+        // Most rules write their words in small ASCII letters already.
+        if word
+            .bytes()
+            .all(|b| b.is_ascii() && !b.is_ascii_uppercase())
+        {
+            return has_word(&prompt, word);
+        }
+        has_word(&prompt, &word.to_lowercase())
+    }))
 }
 
 /// Whether `word` stands in `text` with no letter or digit next to it; both in lower case.
@@ -170,7 +181,10 @@ impl RequestRef {
         self.with(|request, _| Ok(request.clone()))
     }
 
-    fn with<T>(&self, read: impl FnOnce(&ImageRequest, (u32, u32)) -> Result<T, Error>) -> Got2<T> {
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&ImageRequest, (u32, u32)) -> Result<T, Error>,
+    ) -> mlua::Result<T> {
         let call = self.call.view()?;
         if self.asked {
             read(
@@ -263,25 +277,22 @@ pub(super) const REQUEST_FIELDS: Fields<RequestRef> = &[
 ];
 
 /// What `call.asked` has besides the fields of a request.
-#[cfg(test)]
-pub(super) const ASKED_FIELDS: &[&str] = &["quote"];
+pub(super) const ASKED_FIELDS: Fields<RequestRef> = &[("quote", |lua, request| {
+    if !request.asked {
+        return Err(Error::runtime(
+            "`request.quote`: no such field; the price of the request as it stands is `call.quote`",
+        ));
+    }
+    quote(lua, request.call.view()?.asked_quote.clone())
+})];
 
 impl UserData for RequestRef {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "request", REQUEST_FIELDS);
-        fields.add_field_method_get("quote", |lua, request| {
-            if !request.asked {
-                return Err(raise(
-                    lua,
-                    "`request.quote`: no such field; the price of the request as it stands is `call.quote`",
-                ));
-            }
-            quote(lua, request.call.view()?.asked_quote.clone())
-        });
+        fields.add_meta_field(MetaMethod::Type, "request");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        strict(methods, "request", || names(REQUEST_FIELDS));
+        strict(methods, "request", &[REQUEST_FIELDS, ASKED_FIELDS], none);
     }
 }
 
@@ -329,11 +340,11 @@ pub(super) const QUOTE_FIELDS: Fields<QuoteRef> = &[
 
 impl UserData for QuoteRef {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "quote", QUOTE_FIELDS);
+        fields.add_meta_field(MetaMethod::Type, "quote");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        strict(methods, "quote", || names(QUOTE_FIELDS));
+        strict(methods, "quote", &[QUOTE_FIELDS], none);
     }
 }
 
@@ -386,45 +397,33 @@ pub(super) const FAILURE_FIELDS: Fields<FailureRef> = &[
 
 impl UserData for FailureRef {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        add_fields(fields, "failure", FAILURE_FIELDS);
+        fields.add_meta_field(MetaMethod::Type, "failure");
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        strict(methods, "failure", || names(FAILURE_FIELDS));
+        strict(methods, "failure", &[FAILURE_FIELDS], none);
     }
 }
 
-fn add_fields<T: 'static, F: UserDataFields<T>>(
-    fields: &mut F,
-    name: &'static str,
-    all: Fields<T>,
-) {
-    fields.add_meta_field(MetaMethod::Type, name);
-    for &(field, get) in all {
-        // An error of a getter is a sentence; where it stands is added here.
-        fields.add_field_method_get(field, move |lua, this| {
-            get(lua, this).map_err(|error| match error {
-                Error::RuntimeError(why) => raise(lua, why),
-                other => other,
-            })
-        });
-    }
-}
-
-/// Whatever no field or method has answered for is a mistake.
+/// Answers for every field by name; whatever else is asked for is a mistake.
 fn strict<T: 'static, M: UserDataMethods<T>>(
     methods: &mut M,
     object: &'static str,
-    names: fn() -> Vec<&'static str>,
+    fields: &'static [Fields<T>],
+    methods_too: fn() -> Vec<&'static str>,
 ) {
-    methods.add_meta_method(MetaMethod::Index, move |lua, _, key: Value| -> Got {
-        let Value::String(key) = &key else {
-            let what = format!("`{object}` has named fields, not {}", show(&key));
-            return Err(raise(lua, what));
-        };
-        let key = key.to_string_lossy();
+    let all = move || fields.iter().flat_map(|fields| fields.iter());
+    methods.add_meta_method(MetaMethod::Index, move |lua, this, key: String| -> Got {
+        if let Some((_, get)) = all().find(|(name, _)| *name == key) {
+            // An error of a getter is a sentence; where it stands is added here.
+            return get(lua, this).map_err(|error| match error {
+                Error::RuntimeError(why) => raise(lua, why),
+                other => other,
+            });
+        }
+        let names: Vec<&str> = all().map(|(name, _)| *name).chain(methods_too()).collect();
         let path = format!("{object}.{key}");
-        Err(raise(lua, no_such(&path, "field", &key, names())))
+        Err(raise(lua, no_such(&path, "field", &key, names)))
     });
     methods.add_meta_method(
         MetaMethod::NewIndex,
@@ -438,8 +437,9 @@ fn strict<T: 'static, M: UserDataMethods<T>>(
     );
 }
 
-fn names<T>(fields: Fields<T>) -> Vec<&'static str> {
-    fields.iter().map(|(name, _)| *name).collect()
+/// An object without methods.
+fn none() -> Vec<&'static str> {
+    Vec::new()
 }
 
 fn text(lua: &Lua, text: &str) -> Got {

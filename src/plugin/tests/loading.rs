@@ -116,6 +116,20 @@ fn compiled_code_is_not_taken() {
 }
 
 #[test]
+fn a_source_that_is_hard_to_compile_is_given_up_on() {
+    let depth = 100_000;
+    for source in [
+        format!("return {}1{}", "(".repeat(depth), ")".repeat(depth)),
+        format!("return {}1{}", "{".repeat(depth), "}".repeat(depth)),
+        format!("return {} 1", "not ".repeat(60_000)),
+        format!("return {}", "1 .. ".repeat(50_000) + "1"),
+    ] {
+        let problem = refused(&source, Value::Null);
+        assert!(!problem.message.is_empty() && problem.message.len() < 500);
+    }
+}
+
+#[test]
 fn every_mistake_of_every_file_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("two.lua");
