@@ -49,7 +49,14 @@ impl Told {
 #[ignore = "is started, and killed, by the tests of this file"]
 async fn the_writer_that_is_killed() {
     let path = std::env::var_os(LEDGER).expect("the test that starts it names the ledger");
-    let ledger = Ledger::open(Path::new(&path), Sync::Crash).await.unwrap();
+    // Small segments, so that it is also killed while one follows the other.
+    let bounds = Bounds {
+        segment: 4096,
+        ..Bounds::default()
+    };
+    let ledger = Ledger::open_on(Path::new(&path), Sync::Crash, Arc::new(Disk), bounds)
+        .await
+        .unwrap();
     let tasks = Tasks::new();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| tasks.spawn(write_for_ever(ledger.clone(), writer)))
