@@ -23,12 +23,26 @@ use super::error::LedgerError;
 use super::frame::{self, MAX_BODY, SegmentHead};
 use super::segment::{Medium, Places, Segment};
 
-/// A segment that has grown past this many bytes is followed by a new one.
-const SEGMENT_BYTES: u64 = 4 << 20;
-/// So many events may wait for the database before holds are refused (some 50 MB).
-const MAX_WAITING: usize = 100_000;
 /// A hold may take half a record's room: its settlement repeats it and needs the rest.
 const MAX_HOLD: usize = MAX_BODY / 2;
+
+/// What a journal may grow to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// A segment that has grown past this many bytes is followed by a new one.
+    pub(super) segment: u64,
+    /// So many events may wait for the database before holds are refused.
+    pub(super) waiting: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            segment: 4 << 20,
+            waiting: 100_000, // some 50 MB
+        }
+    }
+}
 
 type Waiter = oneshot::Sender<Result<(), LedgerError>>;
 
@@ -47,7 +61,7 @@ pub(super) struct Journal {
     pub(super) to_sync: Notify,
     /// Tickets that were dropped with their hold open.
     pub(super) dropped: AtomicU64,
-    limit: usize,
+    bounds: Bounds,
 }
 
 struct State {
@@ -89,6 +103,7 @@ impl Journal {
         owner: Ulid,
         sync: Sync,
         medium: Arc<dyn Medium>,
+        bounds: Bounds,
     ) -> Result<Journal, LedgerError> {
         let head = SegmentHead { owner, number: 0 };
         let (path, segment) = begin_segment(&*medium, &places, sync, head)?;
@@ -114,14 +129,8 @@ impl Journal {
             to_carry: Notify::new(),
             to_sync: Notify::new(),
             dropped: AtomicU64::new(0),
-            limit: MAX_WAITING,
+            bounds,
         })
-    }
-
-    #[cfg(test)]
-    pub(super) fn with_limit(mut self, limit: usize) -> Journal {
-        self.limit = limit;
-        self
     }
 
     /// Writes an event that has not happened yet. On an error it is as though it had never been
@@ -167,7 +176,7 @@ impl Journal {
 
     fn room(&self, state: &State) -> Result<(), LedgerError> {
         let waiting = state.uncarried.len();
-        if waiting < self.limit {
+        if waiting < self.bounds.waiting {
             return Ok(());
         }
         Err(LedgerError::Behind {
@@ -247,7 +256,7 @@ impl Journal {
 
     /// Begins a new segment when this one has grown.
     pub(super) fn rotate_when_grown(&self) {
-        if self.state.lock().length < SEGMENT_BYTES {
+        if self.state.lock().length < self.bounds.segment {
             return;
         }
         // Made outside the lock, so that no call waits for the directory.

@@ -42,7 +42,7 @@ use crate::task::Tasks;
 use carrier::{Progress, Shared};
 use database::Database;
 use entry::Event;
-use journal::Journal;
+use journal::{Bounds, Journal};
 use segment::{Disk, Medium, Places};
 
 /// The longest request id that is kept, in bytes: it is the provider's to choose, and must not
@@ -147,20 +147,21 @@ impl Ledger {
     /// When a file cannot be made, read or locked, is open to others, or was written by a later
     /// release.
     pub async fn open(path: &Path, sync: Sync) -> Result<Ledger, LedgerError> {
-        Ledger::open_on(path, sync, Arc::new(Disk)).await
+        Ledger::open_on(path, sync, Arc::new(Disk), Bounds::default()).await
     }
 
     async fn open_on(
         path: &Path,
         sync: Sync,
         medium: Arc<dyn Medium>,
+        bounds: Bounds,
     ) -> Result<Ledger, LedgerError> {
         let places = Places::prepare(path)?;
         places.check_modes()?;
         let turn = replay::take_turn(&places).await?;
         let database = Database::open(places.database.clone()).await?;
         let recovery = replay::recover(&places, &database, Timestamp::now()).await?;
-        let journal = Journal::begin(places, new_owner(), sync, medium)?;
+        let journal = Journal::begin(places, new_owner(), sync, medium, bounds)?;
         drop(turn);
         Ok(Ledger::start(journal, database, recovery))
     }

@@ -1,0 +1,107 @@
+//! What holding and charging costs a call: two records in the journal, and the rows behind them.
+//!
+//! The bar is 5 µs of CPU a call. `hold and settle` is what the call itself waits for; `with its
+//! row` is the same until the database has it, a thousand calls at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use jiff::Timestamp;
+use pixtoll::bill::ChargeFrom;
+use pixtoll::image::{Billed, ModelId, Tier};
+use pixtoll::ledger::{Hold, Ledger, Outcome, Settlement, Sync};
+use pixtoll::money::Usd;
+use tokio::runtime::Runtime;
+use ulid::Ulid;
+
+/// Calls between two waits for the database, so that what waits stays bounded.
+const ROUND: u64 = 1000;
+
+struct Bench {
+    runtime: Runtime,
+    ledger: Ledger,
+    model: ModelId,
+    app: Arc<str>,
+    credential: Arc<str>,
+    calls: u128,
+}
+
+impl Bench {
+    fn call(&mut self) {
+        self.calls += 1;
+        let now = Timestamp::now();
+        let hold = Hold {
+            call: Ulid::from_parts(now.as_millisecond().unsigned_abs(), self.calls),
+            attempt: 0,
+            at: now,
+            app: Arc::clone(&self.app),
+            model: self.model.clone(),
+            tier: Tier::Standard,
+            credential: Some(Arc::clone(&self.credential)),
+            user: None,
+            tags: None,
+            held: Some(Usd::from_nano(40_000_000)),
+            quote: Some(Usd::from_nano(35_000_000)),
+        };
+        let settlement = Settlement {
+            at: now,
+            outcome: Outcome::Ok,
+            billed: Billed::Yes,
+            charge: Some(Usd::from_nano(35_000_000)),
+            from: ChargeFrom::List,
+            images: 1,
+            request_id: None,
+        };
+        let ticket = self.ledger.hold(hold).expect("the disk takes it");
+        let written = self.ledger.settle(ticket, settlement);
+        drop(written.expect("the disk takes it"));
+    }
+
+    /// The time that `calls` calls take, with or without waiting for their rows.
+    fn time(&mut self, calls: u64, with_rows: bool) -> Duration {
+        let mut spent = Duration::ZERO;
+        let mut left = calls;
+        while left > 0 {
+            let round = left.min(ROUND);
+            let begun = Instant::now();
+            for _ in 0..round {
+                self.call();
+            }
+            let written = begun.elapsed();
+            let flushed = self.runtime.block_on(self.ledger.flush());
+            flushed.expect("the database takes it");
+            spent += if with_rows { begun.elapsed() } else { written };
+            left -= round;
+        }
+        spent
+    }
+}
+
+fn journal(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory for the ledger");
+    let runtime = Runtime::new().expect("a runtime");
+    let path = dir.path().join("ledger.db");
+    let ledger = runtime.block_on(Ledger::open(&path, Sync::Crash));
+    let mut bench = Bench {
+        ledger: ledger.expect("a new ledger opens"),
+        runtime,
+        model: ModelId::new("stability", "sd3.5-medium"),
+        app: "catalog".into(),
+        credential: "k:0123456789abcdef".into(),
+        calls: 0,
+    };
+    let mut group = criterion.benchmark_group("ledger");
+    group.throughput(Throughput::Elements(1));
+    for (name, with_rows) in [("hold and settle", false), ("with its row", true)] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|calls| bench.time(calls, with_rows));
+        });
+    }
+    group.finish();
+    let closed = bench.runtime.block_on(bench.ledger.close());
+    closed.expect("the ledger closes");
+}
+
+criterion_group!(benches, journal);
+criterion_main!(benches);
