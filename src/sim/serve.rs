@@ -1,0 +1,402 @@
+//! The simulators' sockets, and the way of a request through them: which provider, whether it is
+//! valid, what shall happen to it, its bill, its answer.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::answer::{Answer, Body};
+use super::behaviour::{self, BadBehaviour, Behaviour, Fault};
+use super::bills::{Bill, Seen, short_digest};
+use super::{Shared, control, openai, stability};
+use crate::task::Tasks;
+
+/// The largest request that is read: OpenAI takes sixteen pictures of 50 MB, and a simulator need
+/// not be that patient.
+const MOST_BODY: usize = 128 * 1024 * 1024;
+/// With this a client opens HTTP/2 that it agreed on with nobody.
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// Headers whose values are recorded as digests.
+const SECRET: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "api-key",
+    "x-api-key",
+    "x-goog-api-key",
+    "cookie",
+];
+
+/// A whole request, with what tells its provider taken off.
+pub(super) struct Arrived {
+    pub(super) method: Method,
+    /// Without the provider's prefix.
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Arrived {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The key of `Authorization: Bearer KEY`, if there is one.
+    pub(super) fn bearer(&self) -> Option<&str> {
+        let value = self.header(AUTHORIZATION.as_str())?;
+        let (scheme, key) = value.split_once(' ')?;
+        (scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty()).then_some(key.trim())
+    }
+}
+
+/// A valid image request: what it costs and how its provider answers it.
+pub(super) trait Order: Send {
+    fn provider(&self) -> &'static str;
+    /// As in the provider's price list.
+    fn model(&self) -> &str;
+    fn prompt(&self) -> &str;
+    fn images(&self) -> u32;
+    /// Nano-dollars when the pictures are drawn.
+    fn price(&self, behaviour: &Behaviour) -> i64;
+    /// Nano-dollars when an answer without a picture is a success all the same.
+    fn price_without_picture(&self) -> i64;
+    fn answer(&self, behaviour: &Behaviour, shared: &Shared, id: &str) -> Answer;
+}
+
+/// What a provider makes of a request: an order, or an answer that costs nothing.
+pub(super) type Verdict = Result<Box<dyn Order>, Answer>;
+
+/// Accepts until the simulators stop.
+pub(super) async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    shared: Arc<Shared>,
+    tasks: Tasks,
+) {
+    let mut stopping = shared.stopping.subscribe();
+    let acceptor = tls.map(TlsAcceptor::from);
+    loop {
+        let accepted = tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                let connection = connection(socket, acceptor.clone(), Arc::clone(&shared));
+                tasks.spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "a simulated provider lost a connection");
+                    }
+                });
+            }
+            // Out of descriptors, most likely: some will come free.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn connection(
+    mut socket: TcpStream,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    if let Some(acceptor) = tls {
+        let stream = acceptor.accept(socket).await?;
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        return converse(stream, h2, shared).await;
+    }
+    let mut start = Vec::with_capacity(H2_PREFACE.len());
+    let h2 = loop {
+        if start.len() >= H2_PREFACE.len() {
+            break true;
+        }
+        let mut stopping = shared.stopping.subscribe();
+        let read = tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            read = socket.read_buf(&mut start) => read?,
+        };
+        let known = start.len().min(H2_PREFACE.len());
+        if read == 0 || start[..known] != H2_PREFACE[..known] {
+            break false;
+        }
+    };
+    let (reader, writer) = socket.split();
+    let reader = io::Cursor::new(start).chain(reader);
+    converse(tokio::io::join(reader, writer), h2, shared).await
+}
+
+/// Serves one connection to its end, or to the end of its answers when the simulators stop.
+async fn converse<S>(stream: S, h2: bool, shared: Arc<Shared>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stopping = shared.stopping.subscribe();
+    let service = service_fn(move |request| handle(request, Arc::clone(&shared)));
+    let stream = TokioIo::new(stream);
+    /// The two protocols' connections are of two types, and driven alike.
+    macro_rules! drive {
+        ($connection:expr) => {{
+            let mut connection = std::pin::pin!($connection);
+            tokio::select! {
+                end = connection.as_mut() => return end.map_err(io::Error::other),
+                _ = stopping.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+            }
+            connection.await.map_err(io::Error::other)
+        }};
+    }
+    if h2 {
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .serve_connection(stream, service);
+        drive!(server)
+    } else {
+        let server = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(stream, service);
+        drive!(server)
+    }
+}
+
+async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let query = head.uri.query().unwrap_or_default().to_owned();
+    let host = host(&head);
+    // A release that comes between arrival and wait must count, so the count is read first.
+    let releases = shared.releases.subscribe();
+    let Ok(body) = Limited::new(body, MOST_BODY).collect().await else {
+        let answer = Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "too large\n");
+        return Ok(answer.send(&Fault::None));
+    };
+    let body = body.to_bytes();
+    if let Some(control) = path.strip_prefix("/_sim") {
+        let answer = control::answer(&head.method, control, &query, &body, &shared).await;
+        return Ok(answer.send(&Fault::None));
+    }
+    let (provider, path) = provider(&host, &path);
+    record(&head, provider, &body, &shared);
+    let arrived = Arrived {
+        method: head.method,
+        path,
+        query,
+        headers: head.headers,
+        body,
+    };
+    let verdict = match provider {
+        "stability" => stability::judge(&arrived, &shared),
+        _ => openai::judge(&arrived, &shared),
+    };
+    let attempt = verdict.map(|order| {
+        let id = request_id(provider, &shared);
+        decide(order.as_ref(), &arrived, &shared).map(|behaviour| {
+            book(order.as_ref(), &behaviour, &arrived, &id, &shared);
+            (order, behaviour, id)
+        })
+    });
+    match attempt {
+        Ok(Ok((order, behaviour, id))) => {
+            perform(order, behaviour, &id, &arrived, releases, &shared).await
+        }
+        Ok(Err(mistake)) => {
+            let text = format!("simulated providers: {mistake}\n");
+            let answer = Answer::new(StatusCode::BAD_REQUEST, "text/plain", text);
+            Ok(answer.send(&Fault::None))
+        }
+        Err(mut answer) => {
+            answer.compress(&arrived.headers, shared.options.force_encoding);
+            Ok(answer.send(&Fault::None))
+        }
+    }
+}
+
+fn host(head: &http::request::Parts) -> String {
+    let named = head.headers.get(HOST).and_then(|value| value.to_str().ok());
+    let host = head.uri.host().or(named).unwrap_or_default();
+    host.split(':')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase()
+}
+
+/// The provider, and the path on its host.
+fn provider(host: &str, path: &str) -> (&'static str, String) {
+    for provider in ["openai", "stability"] {
+        let rest = path
+            .strip_prefix('/')
+            .and_then(|rest| rest.strip_prefix(provider));
+        if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return (provider, rest.to_owned());
+        }
+    }
+    let of = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
+    let routes = ["/v2beta/", "/v1/generation/", "/v1/user/", "/v1/engines/"];
+    let stability = of("stability.ai")
+        || !of("openai.com") && routes.iter().any(|route| path.starts_with(route));
+    let provider = if stability { "stability" } else { "openai" };
+    (provider, path.to_owned())
+}
+
+fn request_id(provider: &str, shared: &Shared) -> String {
+    let id = shared.request_id();
+    if provider == "openai" {
+        format!("req_{id}")
+    } else {
+        id
+    }
+}
+
+fn record(head: &http::request::Parts, provider: &'static str, body: &Bytes, shared: &Shared) {
+    let headers = head.headers.iter().map(|(name, value)| {
+        let text = if SECRET.contains(&name.as_str()) {
+            format!("blake3:{}", short_digest(value.as_bytes()))
+        } else {
+            String::from_utf8_lossy(value.as_bytes()).into_owned()
+        };
+        (name.as_str().to_owned(), text)
+    });
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let seen = Seen {
+        number: 0,
+        at: jiff::Timestamp::now(),
+        provider,
+        method: head.method.to_string(),
+        target: target.to_owned(),
+        version: format!("{:?}", head.version),
+        headers: headers.collect(),
+        authorization: head.headers.contains_key(AUTHORIZATION),
+        body_len: body.len(),
+        body_digest: blake3::hash(body).to_hex().to_string(),
+    };
+    let mut books = shared.books.lock();
+    books.record(seen);
+    let arrived = books.arrived;
+    // Within the lock, so that a reset and two arrivals cannot overtake each other.
+    shared.arrived.send_replace(arrived);
+}
+
+/// What shall happen: the header says first, then the prompt, then the script.
+fn decide(
+    order: &dyn Order,
+    arrived: &Arrived,
+    shared: &Shared,
+) -> Result<Behaviour, BadBehaviour> {
+    let (provider, prompt) = (order.provider(), order.prompt());
+    let directed = match arrived.header("x-sim") {
+        Some(words) => Some(words.parse::<Behaviour>()?),
+        None => behaviour::directive(prompt, provider, order.model())?,
+    };
+    let mut books = shared.books.lock();
+    if let Some(behaviour) = directed {
+        let words = arrived.header("x-sim").unwrap_or_default();
+        let key = blake3::hash(format!("{provider}\0{words}\0{prompt}").as_bytes());
+        if books.still_counts(&behaviour, key) {
+            return Ok(behaviour);
+        }
+        return Ok(shared.options.default.clone());
+    }
+    let scripted = books.next_of_script(provider);
+    Ok(scripted.unwrap_or_else(|| shared.options.default.clone()))
+}
+
+/// Writes the bill, at once: a provider that has taken an order charges for it, whoever listens.
+fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, shared: &Shared) {
+    let drawn = behaviour.billed.unwrap_or_else(|| behaviour.fault.drawn());
+    let nano_usd = if drawn {
+        order.price(behaviour)
+    } else if behaviour.fault == Fault::NoImage && behaviour.billed.is_none() {
+        order.price_without_picture()
+    } else {
+        0
+    };
+    if nano_usd == 0 {
+        return;
+    }
+    let credential = arrived.headers.get(AUTHORIZATION);
+    shared.books.lock().bills.push(Bill {
+        id: id.to_owned(),
+        at: jiff::Timestamp::now(),
+        provider: order.provider(),
+        model: order.model().to_owned(),
+        images: if drawn { order.images() } else { 0 },
+        nano_usd,
+        outcome: behaviour.fault.word(),
+        authorization_digest: short_digest(credential.map_or(&[][..], |value| value.as_bytes())),
+    });
+}
+
+/// Waits as the behaviour says, and answers.
+async fn perform(
+    order: Box<dyn Order>,
+    behaviour: Behaviour,
+    id: &str,
+    arrived: &Arrived,
+    mut releases: tokio::sync::watch::Receiver<u64>,
+    shared: &Shared,
+) -> io::Result<Response<Body>> {
+    let mut stopping = shared.stopping.subscribe();
+    let stopped = stopping.wait_for(|stop| *stop);
+    let waits = async {
+        if behaviour.hold {
+            let _ = releases.changed().await;
+        }
+        tokio::time::sleep(behaviour.delay).await;
+        if behaviour.fault == Fault::Stall {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        _ = stopped => return Err(io::Error::other("the simulated providers stop")),
+        () = waits => {}
+    }
+    if behaviour.fault == Fault::Drop {
+        return Err(io::Error::other("dropped on demand"));
+    }
+    let mut answer = order.answer(&behaviour, shared, id);
+    answer.compress(&arrived.headers, shared.options.force_encoding);
+    Ok(answer.send(&behaviour.fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_provider_is_told_by_prefix_host_or_route() {
+        let cases = [
+            ("", "/openai/v1/models", "openai", "/v1/models"),
+            ("", "/stability/v2beta/x", "stability", "/v2beta/x"),
+            ("api.stability.ai", "/v1/models", "stability", "/v1/models"),
+            ("eu.api.openai.com", "/v2beta/x", "openai", "/v2beta/x"),
+            ("127.0.0.1", "/v2beta/x", "stability", "/v2beta/x"),
+            (
+                "127.0.0.1",
+                "/v1/images/generations",
+                "openai",
+                "/v1/images/generations",
+            ),
+            ("127.0.0.1", "/openaix", "openai", "/openaix"),
+        ];
+        for (host, path, name, rest) in cases {
+            assert_eq!(
+                provider(host, path),
+                (name, rest.to_owned()),
+                "{host} {path}"
+            );
+        }
+    }
+}
