@@ -1,1 +1,592 @@
-//! Builds every part once, from valid settings.
+//! Builds every part once, from valid settings, and takes it all down in the right order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use moka::sync::Cache;
+
+use crate::action::World;
+use crate::cache::{Flights, Store};
+use crate::config::{self, Problem, Settings};
+use crate::image::{ImageRequest, ModelId};
+use crate::ledger::{self, Ledger};
+use crate::listen::{self, CONNECTIONS, Closer, Listener};
+use crate::pipeline::{Class, Pipeline, Policy, Provider, Providers};
+use crate::plugin::{self, Plugins};
+use crate::price::Book;
+use crate::proxy::Proxy;
+use crate::proxy::access::Access;
+use crate::proxy::authority::{Authority, OwnCa};
+use crate::record::{Log, Mode, NoticeKind, NoticeLevel, Prompts, Rotation};
+use crate::sim::{Sim, SimOptions};
+use crate::task::Tasks;
+use crate::upstream::dial::{self, ProxyHop};
+use crate::upstream::{Destination, Dialer, Patience, Upstream};
+
+/// How long a stop waits for calls that are under way.
+const LAST_CALLS: Duration = Duration::from_secs(60);
+/// Pictures served under URLs of ours: for as long, and as many bytes.
+const PICTURE_TTL: Duration = Duration::from_secs(3600);
+const PICTURE_BYTES: u64 = 256 << 20;
+
+/// What is said on the command line and not in the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// Every provider is simulated: no key, no network, no cost.
+    pub sim: bool,
+    /// Name and tags of apps that give none.
+    pub app: Option<(String, Vec<String>)>,
+}
+
+/// Why pixtoll does not start: everything that is wrong, not only the first.
+#[derive(Debug)]
+pub struct StartError(pub Vec<Problem>);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&texts.join("\n"))
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn wrong(code: &'static str, error: impl fmt::Display) -> StartError {
+    StartError(vec![Problem::anywhere(code, error.to_string())])
+}
+
+/// A pixtoll that runs.
+#[derive(Debug)]
+pub struct App {
+    pub address: SocketAddr,
+    pub pipeline: Arc<Pipeline>,
+    pub authority: Arc<Authority>,
+    /// Whatever is odd and no mistake.
+    pub warnings: Vec<String>,
+    sim: Option<Sim>,
+    closer: Closer,
+    tasks: Tasks,
+    _presence: Option<Presence>,
+}
+
+/// Prices and plugins, read and checked: what `check` does without starting anything.
+///
+/// # Errors
+/// Every mistake in any of them.
+pub fn prepare(settings: &Settings) -> Result<(Arc<Book>, Plugins), StartError> {
+    let book = book(settings)?;
+    let mut problems = unknown_models(settings, &book);
+    let classes: BTreeMap<String, Vec<ModelId>> = settings
+        .classes
+        .iter()
+        .map(|(name, class)| (name.clone(), class.models.clone()))
+        .collect();
+    let entries: Vec<plugin::Entry> = settings.plugins.iter().map(entry).collect();
+    match Plugins::load(&entries, Arc::new(BookPrices(Arc::clone(&book))), &classes) {
+        Ok(plugins) if problems.is_empty() => Ok((book, plugins)),
+        Ok(_) => Err(StartError(problems)),
+        Err(found) => {
+            problems.extend(found.into_iter().map(|found| Problem {
+                file: Some(found.file),
+                line: found.line,
+                column: found.column,
+                code: "plugin",
+                message: found.message,
+                remedy: Some(found.remedy).filter(|remedy| !remedy.is_empty()),
+            }));
+            Err(StartError(problems))
+        }
+    }
+}
+
+fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
+    if settings.prices.is_empty() {
+        return Ok(Arc::clone(Book::embedded()));
+    }
+    let mut texts = Vec::new();
+    for path in &settings.prices {
+        let text = fs::read_to_string(path).map_err(|error| {
+            wrong(
+                "prices",
+                format!("{}: {error}: name a readable price book", path.display()),
+            )
+        })?;
+        texts.push((path.display().to_string(), text));
+    }
+    let files: Vec<(&str, &str)> = texts
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    Book::with(&files).map(Arc::new).map_err(|problems| {
+        StartError(
+            problems
+                .into_iter()
+                .map(|found| Problem {
+                    file: Some(found.file),
+                    line: u32::try_from(found.line).ok(),
+                    column: u32::try_from(found.column).ok(),
+                    code: "prices",
+                    message: found.message,
+                    remedy: Some(found.remedy),
+                })
+                .collect(),
+        )
+    })
+}
+
+/// Models of classes that the book does not know: a class must know what its members cost.
+fn unknown_models(settings: &Settings, book: &Book) -> Vec<Problem> {
+    settings
+        .classes
+        .iter()
+        .flat_map(|(name, class)| class.models.iter().map(move |model| (name, model)))
+        .filter(|(_, model)| book.model(model).is_none())
+        .map(|(name, model)| {
+            Problem::anywhere(
+                "unknown_model",
+                format!("class `{name}`: the price book does not know {model}"),
+            )
+            .remedy("correct the name, or add the model to a price book under `prices`")
+        })
+        .collect()
+}
+
+fn entry(entry: &config::PluginEntry) -> plugin::Entry {
+    plugin::Entry {
+        source: match &entry.source {
+            config::PluginSource::File(path) => plugin::PluginSource::File(path.clone()),
+            config::PluginSource::Shipped(name) => plugin::PluginSource::Shipped(name.clone()),
+        },
+        options: entry.with.clone().into(),
+        on_error: match entry.on_error {
+            config::OnError::Skip => plugin::OnError::Skip,
+            config::OnError::Refuse => plugin::OnError::Refuse,
+        },
+        observe: false,
+    }
+}
+
+/// The price book as hooks may ask it.
+struct BookPrices(Arc<Book>);
+
+impl plugin::Prices for BookPrices {
+    fn quote(&self, request: &ImageRequest) -> Option<crate::bill::Quote> {
+        self.0.quote(request)
+    }
+
+    fn supports(&self, model: &ModelId, request: &ImageRequest) -> Result<(), String> {
+        let row = self
+            .0
+            .model(model)
+            .ok_or_else(|| format!("the price book does not know {model}"))?;
+        row.capability
+            .fit(request, &crate::image::capability::Keep::Nothing)
+            .map(drop)
+            .map_err(|misfit| misfit.why)
+    }
+
+    fn knows(&self, model: &ModelId) -> bool {
+        self.0.model(model).is_some()
+    }
+}
+
+impl App {
+    /// Builds everything and begins to listen.
+    ///
+    /// # Errors
+    /// [`StartError`] with all that stands in the way.
+    pub async fn start(settings: Settings, extras: Extras) -> Result<App, StartError> {
+        let (book, plugins) = prepare(&settings)?;
+        let tasks = Tasks::new();
+        private_dir(&settings.state_dir).map_err(|error| wrong("state", error))?;
+        let authority = authority(&settings)?;
+        let log = log(&settings)?;
+        let ledger = ledger(&settings).await?;
+        let upstream = upstream(&settings, &tasks)?;
+        let sim = match extras.sim {
+            true => Some(simulate().await?),
+            false => None,
+        };
+        let providers = providers(&settings, sim.as_ref());
+        let listener = bind(&settings).await?;
+        let address = listener.address().map_err(|error| wrong("listen", error))?;
+        let world = world(&settings, &providers);
+        let policy = policy(&settings, address, &log)?;
+        let pipeline = Arc::new(Pipeline {
+            providers,
+            book,
+            plugins,
+            world,
+            store: Store::new(settings.cache.memory),
+            flights: Flights::new(),
+            ledger,
+            upstream: Arc::clone(&upstream),
+            log,
+            policy,
+            tasks: tasks.clone(),
+            pictures: pictures(),
+        });
+        let access = access(&settings, address, extras.app);
+        let authority = Arc::new(authority);
+        let proxy = Arc::new(Proxy {
+            pipeline: Arc::clone(&pipeline),
+            upstream,
+            authority: Arc::clone(&authority),
+            access,
+            tasks: tasks.clone(),
+        });
+        let (closer, closing) = listen::closing();
+        tasks.spawn(proxy.serve(listener, closing));
+        let presence = Presence::announce(&settings.state_dir, address);
+        let warnings = warnings(&authority, &pipeline);
+        pipeline.notice(
+            NoticeKind::Start,
+            NoticeLevel::Info,
+            format!("listening on {address}"),
+        );
+        Ok(App {
+            address,
+            pipeline,
+            authority,
+            warnings,
+            sim,
+            closer,
+            tasks,
+            _presence: presence,
+        })
+    }
+
+    /// The simulated providers, where they run.
+    pub fn sim(&self) -> Option<&Sim> {
+        self.sim.as_ref()
+    }
+
+    /// Stops listening, lets calls under way finish, and closes the books. Returns how many calls
+    /// did not finish in time; their holds become unknown at the next start.
+    pub async fn stop(self) -> usize {
+        self.closer.close();
+        let left = self.tasks.drain(LAST_CALLS).await;
+        self.pipeline
+            .notice(NoticeKind::Stop, NoticeLevel::Info, "stopped");
+        if let Err(error) = self.pipeline.ledger.close().await {
+            tracing::error!(%error, "the ledger was not closed in order; nothing is lost");
+        }
+        if let Err(error) = self.pipeline.log.flush().await {
+            tracing::error!(%error, "the decision log is not complete");
+        }
+        if let Some(sim) = self.sim {
+            sim.stop(Duration::from_secs(1)).await;
+        }
+        left
+    }
+}
+
+fn authority(settings: &Settings) -> Result<Authority, StartError> {
+    let own = settings.ca.as_ref().map(|files| OwnCa {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+    });
+    Authority::open(&settings.ca_dir(), &settings.intercepted_hosts(), own)
+        .map_err(|error| wrong("ca", error))
+}
+
+fn log(settings: &Settings) -> Result<Log, StartError> {
+    let Some(path) = &settings.log else {
+        return Ok(Log::without_file());
+    };
+    let rotation = Rotation {
+        size: settings.log_rotate.size,
+        keep: settings.log_rotate.keep as usize,
+        ..Rotation::default()
+    };
+    Log::open(path, rotation).map_err(|error| wrong("log", error))
+}
+
+async fn ledger(settings: &Settings) -> Result<Ledger, StartError> {
+    let sync = match settings.ledger_sync {
+        config::LedgerSync::Crash => ledger::Sync::Crash,
+        config::LedgerSync::Power => ledger::Sync::Power,
+    };
+    match &settings.ledger {
+        config::Ledger::Sqlite(path) => Ledger::open(path, sync)
+            .await
+            .map_err(|error| wrong("ledger", error)),
+        config::Ledger::Postgres(_) => Err(StartError(vec![
+            Problem::anywhere(
+                "ledger",
+                "a ledger in Postgres is not available in this version",
+            )
+            .remedy("use ledger: sqlite:PATH"),
+        ])),
+    }
+}
+
+fn upstream(settings: &Settings, tasks: &Tasks) -> Result<Arc<Upstream>, StartError> {
+    let more: Vec<&Path> = settings.upstream_ca.iter().map(PathBuf::as_path).collect();
+    let roots = dial::roots(&more).map_err(|error| wrong("upstream_ca", error))?;
+    let hop = settings.upstream_proxy.as_ref().map(|proxy| ProxyHop {
+        host: proxy.server.host.clone(),
+        port: proxy.server.port,
+        authorization: proxy.userinfo.as_ref().map(|userinfo| {
+            format!(
+                "Basic {}",
+                base64::engine::general_purpose::STANDARD.encode(userinfo.expose())
+            )
+        }),
+    });
+    Ok(Arc::new(Upstream::new(
+        Dialer::new(roots, hop),
+        Patience::default(),
+        tasks.clone(),
+    )))
+}
+
+async fn simulate() -> Result<Sim, StartError> {
+    Sim::start(([127, 0, 0, 1], 0).into(), SimOptions::default())
+        .await
+        .map_err(|error| wrong("sim", error))
+}
+
+/// A key that opens nothing, for simulated providers.
+const SIM_KEY: &str = "sk-simulated";
+
+fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
+    let destination = |upstream: &config::Upstream| Destination {
+        tls: upstream.tls,
+        host: upstream.host.as_str().into(),
+        port: upstream.port,
+    };
+    Providers::new(settings.providers.iter().map(|provider| {
+        let simulated = sim.filter(|_| provider.dialect.is_some()).map(Sim::addr);
+        Provider {
+            name: provider.name.as_str().into(),
+            dialect: provider.dialect.and_then(crate::dialect::by_name),
+            hosts: provider.hosts.clone(),
+            upstream: match simulated {
+                Some(address) => Some(Destination::http(&address.ip().to_string(), address.port())),
+                None => provider.upstream.as_ref().map(destination),
+            },
+            default: provider.default_upstream.as_ref().map(destination),
+            key: match simulated {
+                Some(_) => Some(crate::secret::Secret::new(SIM_KEY)),
+                None => provider.api_key.clone(),
+            },
+        }
+    }))
+}
+
+async fn bind(settings: &Settings) -> Result<Listener, StartError> {
+    let address = settings
+        .listen
+        .first()
+        .copied()
+        .unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+    Listener::bind(address, CONNECTIONS).await.map_err(|error| {
+        StartError(vec![Problem::anywhere("listen", error.to_string()).remedy(
+            "another program has the port: choose another with --set listen=127.0.0.1:PORT",
+        )])
+    })
+}
+
+fn world(settings: &Settings, providers: &Providers) -> Arc<World> {
+    let keys: BTreeSet<String> = providers
+        .iter()
+        .filter(|provider| provider.key.is_some())
+        .map(|provider| provider.name.to_string())
+        .collect();
+    let classes = settings
+        .classes
+        .iter()
+        .map(|(name, class)| (name.clone(), class.models.clone()))
+        .collect();
+    Arc::new(World { keys, classes })
+}
+
+fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy, StartError> {
+    let public_url = match &settings.public_url {
+        Some(url) => Some(format!(
+            "{}://{}",
+            if url.tls { "https" } else { "http" },
+            url.authority()
+        )),
+        None => address
+            .ip()
+            .is_loopback()
+            .then(|| format!("http://{address}")),
+    };
+    Ok(Policy {
+        mode: match settings.mode {
+            config::Mode::Enforce => Mode::Enforce,
+            config::Mode::Observe => Mode::Observe,
+        },
+        ttl: settings.cache.ttl,
+        unseeded_ttl: settings.cache.unseeded_ttl,
+        variants: settings.cache.variants,
+        scope: settings.cache.scope,
+        attempts: settings.attempts,
+        prompts: match settings.log_prompts {
+            config::LogPrompts::Head => Prompts::Head,
+            config::LogPrompts::Hash => Prompts::Hash,
+            config::LogPrompts::Text => Prompts::Text,
+            config::LogPrompts::Off => Prompts::Off,
+        },
+        classes: settings
+            .classes
+            .iter()
+            .map(|(name, class)| {
+                (
+                    name.clone(),
+                    Class {
+                        models: class.models.clone(),
+                        max_cost: class.max_cost,
+                    },
+                )
+            })
+            .collect(),
+        public_url,
+        config: settings.digest().into(),
+        instance: Arc::clone(log.instance()),
+        credential_key: credential_key(&settings.state_dir)
+            .map_err(|error| wrong("state", error))?,
+    })
+}
+
+fn access(settings: &Settings, address: SocketAddr, app: Option<(String, Vec<String>)>) -> Access {
+    Access {
+        own: vec![address],
+        dashboard: settings.dashboard,
+        apps: settings
+            .apps
+            .iter()
+            .map(|(name, app)| (name.clone(), app.token.clone()))
+            .collect(),
+        names: settings
+            .public_url
+            .iter()
+            .map(config::Upstream::authority)
+            .collect(),
+        default_app: app,
+        wide: !address.ip().is_loopback(),
+    }
+}
+
+fn pictures() -> Cache<String, (crate::image::Format, crate::wire::Rope)> {
+    Cache::builder()
+        .max_capacity(PICTURE_BYTES)
+        .weigher(|_, (_, rope): &(crate::image::Format, crate::wire::Rope)| {
+            u32::try_from(rope.len()).unwrap_or(u32::MAX)
+        })
+        .time_to_live(PICTURE_TTL)
+        .build()
+}
+
+fn warnings(authority: &Authority, pipeline: &Pipeline) -> Vec<String> {
+    let mut warnings = authority.warnings().to_vec();
+    let recovery = pipeline.ledger.recovery();
+    if !recovery.unknown.is_empty() {
+        warnings.push(format!(
+            "{} attempts of an earlier process had no end: they are booked as unknown, at their quotes",
+            recovery.unknown.len()
+        ));
+    }
+    warnings
+}
+
+/// The key of credential digests: made once, kept beside the ledger, the same for every process
+/// on this state directory.
+fn credential_key(dir: &Path) -> io::Result<[u8; 32]> {
+    let path = dir.join("credential.key");
+    if let Ok(bytes) = fs::read(&path)
+        && let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice())
+    {
+        return Ok(key);
+    }
+    let mut key = [0; 32];
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut key)
+        .map_err(|_| io::Error::other("the system gave no random bytes"))?;
+    let fresh = dir.join(format!("credential.key.{}", std::process::id()));
+    write_private(&fresh, &key)?;
+    // A link fails where the name is taken: of two processes that start at once one wins.
+    let linked = fs::hard_link(&fresh, &path);
+    fs::remove_file(&fresh)?;
+    match linked {
+        Ok(()) => Ok(key),
+        Err(_) => fs::read(&path)?
+            .try_into()
+            .map_err(|_| io::Error::other(format!("{} is damaged: remove it", path.display()))),
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(bytes)
+}
+
+fn private_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(dir)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))
+}
+
+/// A file that tells other commands where a proxy of this state directory listens. It is locked
+/// as long as the proxy lives, so a stale one is known by its lock.
+#[derive(Debug)]
+pub struct Presence {
+    _file: fs::File,
+    path: PathBuf,
+}
+
+impl Presence {
+    fn path(dir: &Path) -> PathBuf {
+        dir.join("proxy.address")
+    }
+
+    /// `None` where another proxy is already announced.
+    fn announce(dir: &Path, address: SocketAddr) -> Option<Presence> {
+        use std::io::Write as _;
+        let path = Presence::path(dir);
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .ok()?;
+        file.try_lock().ok()?;
+        file.set_len(0).ok()?;
+        writeln!(file, "{address}").ok()?;
+        Some(Presence { _file: file, path })
+    }
+
+    /// Where a running proxy of this state directory listens.
+    pub fn find(dir: &Path) -> Option<SocketAddr> {
+        let path = Presence::path(dir);
+        let file = fs::File::open(&path).ok()?;
+        match file.try_lock_shared() {
+            Ok(()) => None, // nobody holds it: whoever wrote it is gone
+            Err(_) => fs::read_to_string(&path).ok()?.trim().parse().ok(),
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

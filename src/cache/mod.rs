@@ -1,1 +1,12 @@
 //! The same picture is bought once.
+//!
+//! [`key`] says when two requests are the same, [`store`] remembers what was bought, [`flight`]
+//! lets equal calls share one purchase. Knows nothing of providers, prices or Lua.
+
+pub mod flight;
+pub mod key;
+pub mod store;
+
+pub use flight::{Flight, Flights, Joined, Live, Pilot, Shape};
+pub use key::{Around, Key, Partition};
+pub use store::{Entry, Original, Store};

@@ -233,6 +233,11 @@ pub fn plan(current: &Variables, wanted: &Wanted<'_>) -> Environment {
     }
 }
 
+/// The proxy that `current` names without us: known before ours has an address.
+pub fn upstream_proxy(current: &Variables) -> Option<UpstreamProxy> {
+    upstream(&before(current), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+}
+
 /// What to change in `current` to be as before [`plan`]; nothing where no pixtoll is active.
 pub fn take_back(current: &Variables) -> Vec<Change> {
     let original = before(current);

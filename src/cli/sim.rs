@@ -10,7 +10,7 @@ use crate::sim::{Behaviour, Encoding, Sim, SimOptions, WORDS};
 /// Serve simulated providers that keep a bill: no key, no network, no cost.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = words())]
-pub struct SimArgs {
+pub(crate) struct SimArgs {
     /// Where to listen; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
@@ -54,7 +54,7 @@ curl http://127.0.0.1:8490/_sim/bills"
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn run(args: SimArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: SimArgs) -> anyhow::Result<()> {
     let options = SimOptions {
         retired_ok: args.retired,
         pad_to: args.pad_to,

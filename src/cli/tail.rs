@@ -160,7 +160,7 @@ fn stdin<W: Write>(most: Option<usize>, shown: &mut Shown<W>) -> io::Result<()> 
 }
 
 /// Colour, width and zone of this terminal.
-fn terminal_style(why: bool) -> Style {
+pub fn terminal_style(why: bool) -> Style {
     let terminal = io::stdout().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

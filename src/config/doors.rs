@@ -7,7 +7,7 @@ use super::address::Upstream;
 use super::problem::Problem;
 use super::raw::{Field, Raw, RawApp, Value};
 use super::read::Reader;
-use super::secret::Secret;
+use crate::secret::Secret;
 
 pub(super) const LISTEN: &str = "127.0.0.1:8484";
 pub(super) const DASHBOARD: &str = "127.0.0.1:8485";

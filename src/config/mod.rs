@@ -13,7 +13,6 @@ mod provider;
 mod providers;
 mod raw;
 mod read;
-mod secret;
 mod spend;
 mod storage;
 mod units;
@@ -27,13 +26,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::secret::Secret;
 pub use address::Upstream;
 pub use doors::App;
 pub use find::{Source, state_dir};
 pub use plugins::{OnError, PluginEntry, PluginSource};
 pub use problem::{Place, Problem};
 pub use provider::{Limits, Provider, Providers};
-pub use secret::Secret;
 pub use spend::{Budget, Class, Dimension, Over, Per};
 pub use storage::{CacheSettings, Ledger, LedgerDown, LedgerSync, LogPrompts, LogRotate};
 pub use units::{bytes as parse_bytes, duration as parse_duration};
@@ -182,6 +181,11 @@ impl Settings {
             }),
             _ => Err(reader.problems),
         }
+    }
+
+    /// Eight hex digits that two equal configurations have in common. Secrets do not enter it.
+    pub fn digest(&self) -> String {
+        blake3::hash(format!("{self:?}").as_bytes()).to_hex()[..8].to_owned()
     }
 
     /// The provider of that name.

@@ -9,7 +9,7 @@ use super::problem::{Problem, nearest};
 use super::providers::{DIALECTS, KNOWN, Known};
 use super::raw::{Field, RawLimits, RawProvider};
 use super::read::Reader;
-use super::secret::Secret;
+use crate::secret::Secret;
 
 /// A company or server that makes images.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::address::Upstream;
 use super::problem::{Problem, nearest};
 use super::raw::{Field, Scalar, Surroundings, Value};
-use super::secret::Secret;
 use super::units;
 use crate::money::Usd;
+use crate::secret::Secret;
 
 /// Collects what is wrong while values are read.
 pub(super) struct Reader<'a> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::raw::{Field, Raw, RawCache, RawRotate};
 use super::read::{Reader, readable};
-use super::secret::Secret;
 use crate::action::CacheScope;
 use crate::image::words;
+use crate::secret::Secret;
 
 /// The cache's bounds and habits.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -123,12 +123,12 @@ fn the_network_is_read() {
         settings.apps["catalog"]
             .token
             .as_ref()
-            .is_some_and(|token| token.matches("sk-very-secret"))
+            .is_some_and(|token| token.is("sk-very-secret"))
     );
     assert_eq!(settings.apps["other"].token, None);
     let proxy = settings.upstream_proxy.unwrap();
     assert_eq!(proxy.server.to_string(), "http://proxy.corp:3128");
-    assert_eq!(proxy.userinfo.unwrap().reveal(), "me:pa%20ss");
+    assert_eq!(proxy.userinfo.unwrap().expose(), "me:pa%20ss");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn keys_come_from_the_usual_variables() {
     let loaded = Settings::load(&Source::Defaults, &[], &env).unwrap();
     let key = |name: &str| {
         let provider = loaded.settings.provider(name).unwrap();
-        provider.api_key.as_ref().map(|key| key.reveal().to_owned())
+        provider.api_key.as_ref().map(|key| key.expose().to_owned())
     };
     assert_eq!(key("google").as_deref(), Some("g"));
     assert_eq!(key("openai").as_deref(), Some("o"));
@@ -271,7 +271,7 @@ fn storage_is_read() {
         (CacheScope::Everyone, 0)
     );
     assert_eq!(
-        cache.shared.unwrap().reveal(),
+        cache.shared.unwrap().expose(),
         "redis://:sk-very-secret@r:1"
     );
     let shared = good("ledger: postgres://me:${KEY}@db/px");

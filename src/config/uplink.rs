@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::{Upstream, Url};
 use super::raw::{Field, RawAlerts, RawCa};
 use super::read::Reader;
-use super::secret::Secret;
+use crate::secret::Secret;
 
 /// A proxy that all upstream connections go through.
 #[derive(Clone, Debug, PartialEq, Eq)]

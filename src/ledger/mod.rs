@@ -83,6 +83,12 @@ pub struct Health {
     pub dropped: u64,
 }
 
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ledger")
+    }
+}
+
 /// The right and the duty to settle one hold.
 ///
 /// Dropping it leaves the hold open; see the module.
@@ -289,6 +295,15 @@ impl Ledger {
     pub async fn rows(&self, call: Ulid) -> Result<Vec<Row>, LedgerError> {
         self.flush().await?;
         self.shared().database.rows(call).await
+    }
+
+    /// Every attempt there is, oldest first: for holding the ledger against another list.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn all_rows(&self) -> Result<Vec<Row>, LedgerError> {
+        self.flush().await?;
+        self.shared().database.all_rows().await
     }
 
     /// Carries everything, books what is still open as unknown, and takes the own journal away.

@@ -92,6 +92,15 @@ impl Database {
         found.iter().map(|found| row(self, found)).collect()
     }
 
+    /// Every attempt there is, oldest first.
+    pub(super) async fn all_rows(&self) -> Result<Vec<Row>, LedgerError> {
+        let found = sqlx::query("SELECT * FROM attempts ORDER BY call, attempt")
+            .fetch_all(self.readers())
+            .await
+            .map_err(|error| self.error("a question about every call", error))?;
+        found.iter().map(|found| row(self, found)).collect()
+    }
+
     fn nonsense(&self, column: &'static str, text: &str) -> LedgerError {
         LedgerError::Nonsense {
             path: self.path.clone(),

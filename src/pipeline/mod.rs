@@ -1,1 +1,179 @@
 //! The whole way of a call on one screen.
+//!
+//! Read [`Pipeline::travel`] first: every branch of what becomes of an image call is in it. The
+//! stations do the work and do not know one another.
+
+mod answer;
+mod attempt;
+pub mod body;
+mod call;
+mod chain;
+mod door;
+pub mod own_headers;
+mod plan;
+mod provider;
+mod receive;
+pub mod rescue;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use moka::sync::Cache;
+
+use crate::action::{CacheScope, World};
+use crate::cache::{Flights, Store};
+use crate::dialect::Refusal;
+use crate::image::{FailureKind, Format, ModelId};
+use crate::ledger::Ledger;
+use crate::plugin::Plugins;
+use crate::price::Book;
+use crate::record::{Log, Mode, Notice, NoticeKind, NoticeLevel, Prompts};
+use crate::task::Tasks;
+use crate::upstream::Upstream;
+use crate::wire::{RequestHead, Rope};
+
+pub use body::Body;
+pub use call::{Arrived, Caller, CallerFrom, Recognised};
+use door::Door;
+pub use provider::{Provider, Providers};
+
+/// How calls are treated, from the configuration.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub mode: Mode,
+    pub ttl: Duration,
+    /// For requests without a seed, which may want another picture sooner.
+    pub unseeded_ttl: Duration,
+    pub variants: u32,
+    pub scope: CacheScope,
+    /// Attempts a call, the first included.
+    pub attempts: u32,
+    pub prompts: Prompts,
+    pub classes: BTreeMap<String, Class>,
+    /// Where pictures of ours are reached: `http://127.0.0.1:8484`; `None` where nobody could.
+    pub public_url: Option<String>,
+    /// Digests for the log.
+    pub config: Arc<str>,
+    pub instance: Arc<str>,
+    /// Keys the digests of credentials, so that a log's reader cannot test guesses.
+    pub credential_key: [u8; 32],
+}
+
+/// Models of a kind, from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Class {
+    pub models: Vec<ModelId>,
+    pub max_cost: Option<crate::money::Usd>,
+}
+
+/// The stations a call passes, and what they share.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub providers: Providers,
+    pub book: Arc<Book>,
+    pub plugins: Plugins,
+    pub world: Arc<World>,
+    pub store: Store,
+    pub flights: Flights,
+    pub ledger: Ledger,
+    pub upstream: Arc<Upstream>,
+    pub log: Log,
+    pub policy: Policy,
+    pub tasks: Tasks,
+    /// Pictures that callers were given our own URLs for.
+    pub pictures: Cache<String, (Format, Rope)>,
+}
+
+/// A client that did not accept our certificate.
+#[derive(Clone, Debug)]
+pub struct Distrust {
+    pub host: String,
+    pub app: Option<String>,
+    /// An alert's text, or that it hung up.
+    pub how: String,
+}
+
+impl Pipeline {
+    /// The image call that a message is, if it is one.
+    pub fn recognise(&self, provider: &Provider, head: &RequestHead) -> Option<Recognised> {
+        let dialect = provider.dialect?;
+        Some(Recognised {
+            dialect,
+            operation: dialect.claims(head)?,
+        })
+    }
+
+    /// Takes a call on. It travels in a task of its own: a caller who hangs up does not cancel
+    /// what may already be paid for.
+    pub async fn handle(self: Arc<Self>, arrived: Arrived) -> Response<Body> {
+        let (door, opened) = Door::shut();
+        let tasks = self.tasks.clone();
+        tasks.spawn(async move { self.travel(arrived, door).await });
+        opened.answer().await
+    }
+
+    /// The way of a call, station by station.
+    async fn travel(&self, arrived: Arrived, mut door: Door) {
+        let mut call = match self.read(arrived) {
+            Ok(call) => call,
+            Err(unread) => return self.turn_away(unread, door),
+        };
+        let outcome = match self.consult_rules(&mut call).await {
+            Ok(()) => self.buy(&mut call, &mut door).await,
+            Err(refused) => Err(refused),
+        };
+        let delivery = self.answer(&mut call, &outcome, door);
+        self.record(call, outcome, delivery).await;
+    }
+
+    /// The provider whose host this is.
+    pub fn provider_of_host(&self, host: &str) -> Option<Arc<Provider>> {
+        self.providers.at_host(host).cloned()
+    }
+
+    pub fn provider(&self, name: &str) -> Option<Arc<Provider>> {
+        self.providers.named(name).cloned()
+    }
+
+    /// A picture that a caller was given a URL of ours for.
+    pub fn picture(&self, token: &str) -> Option<(Format, Rope)> {
+        self.pictures.get(token)
+    }
+
+    /// The answer to a call whose body is larger than `most` bytes.
+    pub fn too_large(&self, recognised: &Recognised, most: usize) -> Response<Body> {
+        let refusal = Refusal {
+            status: 413,
+            kind: FailureKind::TooLarge,
+            code: None,
+            message: format!("pixtoll: the request is larger than {} MiB", most >> 20),
+            retry_after: None,
+        };
+        answer::response(recognised.dialect.write_refusal(None, &refusal))
+    }
+
+    /// Writes down that a client would not accept our certificate: the app itself only says
+    /// "connection error".
+    pub fn distrusted(&self, distrust: Distrust) {
+        let app = distrust.app.as_deref().unwrap_or("a client");
+        let text = format!(
+            "{app} did not accept pixtoll's certificate for {} ({}): start it with `pixtoll run --`, or see `pixtoll env`",
+            distrust.host, distrust.how
+        );
+        self.notice(NoticeKind::Refused, NoticeLevel::Warning, text);
+    }
+
+    /// Writes a notice to the log.
+    pub fn notice(&self, kind: NoticeKind, level: NoticeLevel, text: impl Into<String>) {
+        self.log.notice(&Notice::new(
+            jiff::Timestamp::now(),
+            Arc::clone(&self.policy.instance),
+            kind,
+            level,
+            text,
+        ));
+    }
+}

@@ -192,7 +192,7 @@ struct House {
 }
 
 /// The loaded plugins, in the order of the configuration.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Plugins {
     list: Vec<Plugin>,
 }

@@ -1,3 +1,227 @@
-//! The edges: interception, tunnels, the gateway.
+//! The edges: one port for `CONNECT`, absolute-form requests and base URLs.
+//!
+//! A connection to a provider is opened and read, any other is passed on blind. What is decided
+//! here is only who asks and where it goes; what becomes of an image call is the pipeline's.
 
+pub mod access;
 pub mod authority;
+mod gateway;
+mod guard;
+mod intercept;
+mod pass;
+mod tunnel;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use crate::action::Via;
+use crate::listen::{Closing, Listener};
+use crate::pipeline::{Arrived, Body, Caller, Pipeline, Provider};
+use crate::task::Tasks;
+use crate::upstream::{Destination, Upstream};
+use crate::wire::RequestHead;
+use access::{Access, Denied};
+use authority::Authority;
+
+/// The time a client has for a request's head, a `CONNECT` and a TLS handshake each.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// The largest image call that is read; larger ones are refused with 413.
+const MAX_CALL: usize = 64 << 20;
+const MAX_HEADERS: usize = 100;
+const MAX_HEAD: usize = 64 << 10;
+
+/// Everything that a connection needs.
+#[derive(Debug)]
+pub struct Proxy {
+    pub pipeline: Arc<Pipeline>,
+    pub upstream: Arc<Upstream>,
+    pub authority: Arc<Authority>,
+    pub access: Access,
+    pub tasks: Tasks,
+}
+
+type Answer = Response<Body>;
+
+/// A provider's place: whose API, and where its host is.
+#[derive(Clone, Debug)]
+struct Site {
+    provider: Arc<Provider>,
+    /// Where the app meant to go.
+    destination: Destination,
+    via: Via,
+}
+
+impl Proxy {
+    /// Serves until the word to end. Connections that are busy then finish their request.
+    pub async fn serve(self: Arc<Self>, listener: Listener, closing: Closing) {
+        let tasks = self.tasks.clone();
+        let until = closing.clone();
+        listener
+            .serve(tasks, until, move |stream, peer| {
+                let (proxy, closing) = (Arc::clone(&self), closing.clone());
+                async move { proxy.connection(stream, peer, closing).await }
+            })
+            .await;
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        mut closing: Closing,
+    ) {
+        let front = service_fn(|request| {
+            let proxy = Arc::clone(&self);
+            let closing = closing.clone();
+            async move { Ok::<_, std::convert::Infallible>(proxy.front(request, peer, closing).await) }
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), front)
+            .with_upgrades();
+        let mut serving = std::pin::pin!(serving);
+        let mut until = closing.clone();
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = until.closed() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a client's connection ended");
+        }
+        closing.clone_from(&until);
+    }
+
+    /// The three forms a request can come in.
+    async fn front(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        closing: Closing,
+    ) -> Answer {
+        if let Err(fault) = guard::check(&request) {
+            return fault.answer();
+        }
+        if request.method() == Method::CONNECT {
+            return tunnel::connect(self, request, closing).await;
+        }
+        if request.uri().authority().is_some() {
+            return self.forward(request).await;
+        }
+        gateway::serve(&self, request, peer).await
+    }
+
+    /// An absolute-form request: `HTTP_PROXY` and a plain-text target.
+    async fn forward(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        let caller = match self.access.by_proxy(request.headers()) {
+            Ok(caller) => caller,
+            Err(denied) => return denied.answer(),
+        };
+        let (Some(host), port) = (
+            request.uri().host().map(str::to_ascii_lowercase),
+            request.uri().port_u16(),
+        ) else {
+            return plain(StatusCode::BAD_REQUEST, "the request names no host");
+        };
+        let tls = request.uri().scheme_str() == Some("https");
+        let port = port.unwrap_or(if tls { 443 } else { 80 });
+        match self.access.place(&host, port).await {
+            access::Place::Ourselves => gateway::route(&self, request, caller).await,
+            access::Place::Dashboard => Denied::OwnDashboard.answer(),
+            access::Place::Elsewhere => {
+                let destination = Destination {
+                    tls,
+                    host: host.as_str().into(),
+                    port,
+                };
+                match self.pipeline.provider_of_host(&host) {
+                    Some(provider) => {
+                        self.call(
+                            request,
+                            Site {
+                                provider,
+                                destination,
+                                via: Via::Forward,
+                            },
+                            caller,
+                        )
+                        .await
+                    }
+                    None => pass::through(&self, request, &destination, true).await,
+                }
+            }
+        }
+    }
+
+    /// A request to a provider, however it reached us: an image call goes the way of a call, and
+    /// anything else passes.
+    async fn call(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        site: Site,
+        caller: Caller,
+    ) -> Answer {
+        let Some(target) = request.uri().path_and_query().cloned() else {
+            return plain(StatusCode::BAD_REQUEST, "the request names no path");
+        };
+        if pass::is_upgrade(&request) {
+            return pass::upgrade(self, request, site.provider.reached_at(&site.destination)).await;
+        }
+        let head = RequestHead {
+            method: request.method().clone(),
+            host: site.destination.host.to_string(),
+            target,
+            headers: std::mem::take(request.headers_mut()),
+        };
+        let Some(recognised) = self.pipeline.recognise(&site.provider, &head) else {
+            *request.headers_mut() = head.headers;
+            let destination = site.provider.reached_at(&site.destination).clone();
+            return pass::through(self, request, &destination, false).await;
+        };
+        let caller = caller.told_by(&head.headers);
+        let body = match guard::whole_body(request.into_body(), MAX_CALL).await {
+            Ok(body) => body,
+            Err(guard::NoBody::TooLarge) => return self.pipeline.too_large(&recognised, MAX_CALL),
+            Err(guard::NoBody::Broken(error)) => {
+                return plain(
+                    StatusCode::BAD_REQUEST,
+                    &format!("the request's body did not arrive: {error}"),
+                );
+            }
+        };
+        let arrived = Arrived {
+            head,
+            body,
+            provider: site.provider,
+            destination: site.destination,
+            via: site.via,
+            caller,
+            recognised,
+        };
+        Arc::clone(&self.pipeline).handle(arrived).await
+    }
+}
+
+/// A short answer of our own, for what never reached a dialect.
+fn plain(status: StatusCode, text: &str) -> Answer {
+    let mut answer = Response::new(Body::from(format!("pixtoll: {text}\n")));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer
+}

@@ -39,6 +39,11 @@ impl Id {
         Id(Ulid::from_datetime(moment))
     }
 
+    /// The ULID itself.
+    pub const fn ulid(self) -> Ulid {
+        self.0
+    }
+
     /// The moment that the id was made, to the millisecond.
     pub fn moment(self) -> SystemTime {
         self.0.datetime()

@@ -325,7 +325,7 @@ fn fault(word: &str, settings: Settings) -> Fault {
 ///
 /// # Errors
 /// [`BadBehaviour`] when a directive that is meant for this attempt cannot be read.
-pub fn directive(
+pub(super) fn directive(
     prompt: &str,
     provider: &str,
     model: &str,

@@ -103,8 +103,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// Listens for plain HTTP/1.1 and HTTP/2 with prior knowledge. Port 0 picks a free one. Must be
-    /// called within a Tokio runtime.
+    /// Listens for plain HTTP/1.1 and HTTP/2 with prior knowledge. Port 0 picks a free one.
     ///
     /// # Errors
     /// Those of binding the address.

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Answer, Body};
@@ -42,7 +43,6 @@ pub(super) struct Arrived {
     pub(super) method: Method,
     /// Without the provider's prefix.
     pub(super) path: String,
-    pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -74,8 +74,12 @@ pub(super) trait Order: Send {
     fn answer(&self, behaviour: &Behaviour, shared: &Shared, id: &str) -> Answer;
 }
 
-/// What a provider makes of a request: an order, or an answer that costs nothing.
-pub(super) type Verdict = Result<Box<dyn Order>, Answer>;
+/// What a provider makes of a request.
+pub(super) enum Verdict {
+    Order(Box<dyn Order>),
+    /// An answer that costs nothing.
+    Answer(Answer),
+}
 
 /// Accepts until the simulators stop.
 pub(super) async fn accept(
@@ -190,7 +194,6 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     let arrived = Arrived {
         method: head.method,
         path,
-        query,
         headers: head.headers,
         body,
     };
@@ -198,27 +201,39 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         "stability" => stability::judge(&arrived, &shared),
         _ => openai::judge(&arrived, &shared),
     };
-    let attempt = verdict.map(|order| {
-        let id = request_id(provider, &shared);
-        decide(order.as_ref(), &arrived, &shared).map(|behaviour| {
-            book(order.as_ref(), &behaviour, &arrived, &id, &shared);
-            (order, behaviour, id)
-        })
-    });
-    match attempt {
-        Ok(Ok((order, behaviour, id))) => {
-            perform(order, behaviour, &id, &arrived, releases, &shared).await
-        }
-        Ok(Err(mistake)) => {
-            let text = format!("simulated providers: {mistake}\n");
-            let answer = Answer::new(StatusCode::BAD_REQUEST, "text/plain", text);
-            Ok(answer.send(&Fault::None))
-        }
-        Err(mut answer) => {
+    match verdict {
+        Verdict::Order(order) => fulfil(order, &arrived, releases, &shared).await,
+        Verdict::Answer(mut answer) => {
             answer.compress(&arrived.headers, shared.options.force_encoding);
             Ok(answer.send(&Fault::None))
         }
     }
+}
+
+/// Decides what happens to an order, bills it, and does it.
+async fn fulfil(
+    order: Box<dyn Order>,
+    arrived: &Arrived,
+    releases: watch::Receiver<u64>,
+    shared: &Shared,
+) -> io::Result<Response<Body>> {
+    let behaviour = match decide(order.as_ref(), arrived, shared) {
+        Ok(behaviour) => behaviour,
+        Err(mistake) => {
+            let text = format!("simulated providers: {mistake}\n");
+            let answer = Answer::new(StatusCode::BAD_REQUEST, "text/plain", text);
+            return Ok(answer.send(&Fault::None));
+        }
+    };
+    let id = request_id(order.provider(), shared);
+    book(order.as_ref(), &behaviour, arrived, &id, shared);
+    wait(&behaviour, releases, shared).await?;
+    if behaviour.fault == Fault::Drop {
+        return Err(io::Error::other("dropped on demand"));
+    }
+    let mut answer = order.answer(&behaviour, shared, &id);
+    answer.compress(&arrived.headers, shared.options.force_encoding);
+    Ok(answer.send(&behaviour.fault))
 }
 
 fn host(head: &http::request::Parts) -> String {
@@ -339,17 +354,16 @@ fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, s
     });
 }
 
-/// Waits as the behaviour says, and answers.
-async fn perform(
-    order: Box<dyn Order>,
-    behaviour: Behaviour,
-    id: &str,
-    arrived: &Arrived,
-    mut releases: tokio::sync::watch::Receiver<u64>,
+/// Waits as the behaviour says.
+///
+/// # Errors
+/// When the simulators stop meanwhile.
+async fn wait(
+    behaviour: &Behaviour,
+    mut releases: watch::Receiver<u64>,
     shared: &Shared,
-) -> io::Result<Response<Body>> {
+) -> io::Result<()> {
     let mut stopping = shared.stopping.subscribe();
-    let stopped = stopping.wait_for(|stop| *stop);
     let waits = async {
         if behaviour.hold {
             let _ = releases.changed().await;
@@ -360,15 +374,9 @@ async fn perform(
         }
     };
     tokio::select! {
-        _ = stopped => return Err(io::Error::other("the simulated providers stop")),
-        () = waits => {}
+        _ = stopping.wait_for(|stop| *stop) => Err(io::Error::other("the simulated providers stop")),
+        () = waits => Ok(()),
     }
-    if behaviour.fault == Fault::Drop {
-        return Err(io::Error::other("dropped on demand"));
-    }
-    let mut answer = order.answer(&behaviour, shared, id);
-    answer.compress(&arrived.headers, shared.options.force_encoding);
-    Ok(answer.send(&behaviour.fault))
 }
 
 #[cfg(test)]

@@ -35,9 +35,12 @@ const STYLES: &[&str] = &[
     "tile-texture",
 ];
 
+/// Width and height.
+type Pixels = (u32, u32);
+
 /// Ratio, pixels at one megapixel, pixels at one and a half. The second column is the provider's;
 /// for the third it publishes no table, and these are the nearest multiples of sixteen.
-const RATIOS: &[(&str, (u32, u32), (u32, u32))] = &[
+const RATIOS: &[(&str, Pixels, Pixels)] = &[
     ("1:1", (1024, 1024), (1248, 1248)),
     ("16:9", (1344, 768), (1664, 944)),
     ("21:9", (1536, 640), (1920, 816)),
@@ -82,27 +85,28 @@ struct Ask {
 
 /// What Stability makes of a request.
 pub(super) fn judge(arrived: &Arrived, shared: &Shared) -> Verdict {
-    let refuse =
-        |name: &str, fill: (&str, Fill<'_>)| Err(message(name, fill, &shared.request_id()));
+    let say = |name: &str, fill: (&str, Fill<'_>)| {
+        Verdict::Answer(message(name, fill, &shared.request_id()))
+    };
     let nothing = ("", Fill::Text(""));
     if arrived.bearer().is_none() {
-        return refuse("error.auth", nothing);
+        return say("error.auth", nothing);
     }
     let route = match (&arrived.method, arrived.path.as_str()) {
-        (&Method::GET, "/v1/user/balance") => return refuse("balance", nothing),
+        (&Method::GET, "/v1/user/balance") => return say("balance", nothing),
         (&Method::POST, "/v2beta/stable-image/generate/sd3") => Route::Sd3,
         (&Method::POST, "/v2beta/stable-image/generate/core") => Route::Core,
         (&Method::POST, "/v2beta/stable-image/generate/ultra") => Route::Ultra,
-        _ => return refuse("error.not_found", ("what", Fill::Text("route"))),
+        _ => return say("error.not_found", ("what", Fill::Text("route"))),
     };
     if arrived.body.len() > MOST_BODY {
-        return refuse("error.too_large", nothing);
+        return say("error.too_large", nothing);
     }
     match read(arrived, route, shared) {
-        Ok(ask) => Ok(Box::new(ask)),
+        Ok(ask) => Verdict::Order(Box::new(ask)),
         Err(mistake) => {
             let errors = serde_json::json!([mistake]).to_string();
-            refuse("error", ("errors", Fill::Json(&errors)))
+            say("error", ("errors", Fill::Json(&errors)))
         }
     }
 }
@@ -223,7 +227,7 @@ fn model(form: &Form, route: Route) -> Result<(&'static str, i64), String> {
 }
 
 /// The uploaded picture's size; `None` when there is none to start from.
-fn input(form: &Form, route: Route) -> Result<Option<(u32, u32)>, String> {
+fn input(form: &Form, route: Route) -> Result<Option<Pixels>, String> {
     let mode = form.word("mode", &["text-to-image", "image-to-image"])?;
     let wanted = mode == Some("image-to-image");
     let file = form.part("image");
@@ -271,7 +275,7 @@ fn negative(form: &Form, model: &str) -> Result<(), String> {
     }
 }
 
-fn size(form: &Form, route: Route, input: Option<(u32, u32)>) -> Result<(u32, u32), String> {
+fn size(form: &Form, route: Route, input: Option<Pixels>) -> Result<Pixels, String> {
     let known: Vec<&str> = RATIOS.iter().map(|(ratio, ..)| *ratio).collect();
     let asked = form.word("aspect_ratio", &known)?;
     match (input, asked) {

@@ -673,8 +673,11 @@ async fn stability_repaints_an_upload_in_its_size() {
     assert_eq!(got.json()["errors"][0], "strength: is required with image");
 }
 
+/// Status, telling word, nano-dollars.
+type Told = (u16, &'static str, i64);
+
 /// Words, then status, telling word and nano-dollars at OpenAI and at Stability.
-const FAILURES: &[(&str, (u16, &str, i64), (u16, &str, i64))] = &[
+const FAILURES: &[(&str, Told, Told)] = &[
     (
         "safety category=hate",
         (400, "moderation_blocked", 0),

@@ -1,1 +1,18 @@
+//! Tests through the sockets, in one binary: one link step, one module a subject.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's own tasks end with the test"
+)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod bytes;
+mod cache;
+mod crash;
+mod examples;
+mod floors;
+mod habits;
+mod harness;
+mod rules;
+mod trust;
+mod tunnels;

@@ -4,7 +4,7 @@ use super::*;
 
 #[track_caller]
 fn refused(source: &str, options: Value) -> LoadProblem {
-    let mut problems = load_with(source, options).err().expect("should not load");
+    let mut problems = load_with(source, options).expect_err("should not load");
     assert_eq!(problems.len(), 1, "{}", all(&problems));
     problems.remove(0)
 }

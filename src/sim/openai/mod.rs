@@ -35,25 +35,27 @@ fn page(path: &str) -> Option<Page<'_>> {
 /// What OpenAI makes of a request.
 pub(super) fn judge(arrived: &Arrived, shared: &Shared) -> Verdict {
     if arrived.bearer().is_none() {
-        return Err(dress(OPENAI.fill("error.no_key", &[]), &new_id(shared)));
+        let filled = OPENAI.fill("error.no_key", &[]);
+        return Verdict::Answer(dress(filled, &new_id(shared)));
     }
     let Some(page) = page(&arrived.path) else {
-        return Err(nowhere("error.url", "", arrived, shared));
+        return Verdict::Answer(nowhere("error.url", "", arrived, shared));
     };
     let method = match page {
         Page::Models | Page::Model(_) => Method::GET,
         Page::Chat | Page::Image(_) => Method::POST,
     };
     if arrived.method != method {
-        return Err(nowhere("error.method", method.as_str(), arrived, shared));
+        let answer = nowhere("error.method", method.as_str(), arrived, shared);
+        return Verdict::Answer(answer);
     }
     match page {
-        Page::Models => Err(models(shared)),
-        Page::Model(id) => Err(model(id, shared)),
-        Page::Chat => Err(chat(arrived, shared)),
+        Page::Models => Verdict::Answer(models(shared)),
+        Page::Model(id) => Verdict::Answer(model(id, shared)),
+        Page::Chat => Verdict::Answer(chat(arrived, shared)),
         Page::Image(route) => match ask::read(arrived, shared, route) {
-            Ok(ask) => Ok(Box::new(ask)),
-            Err(refusal) => Err(dress(*refusal, &new_id(shared))),
+            Ok(ask) => Verdict::Order(Box::new(ask)),
+            Err(refusal) => Verdict::Answer(dress(*refusal, &new_id(shared))),
         },
     }
 }

@@ -1,0 +1,228 @@
+//! What was bought, for as long as it may be sold again.
+//!
+//! Bounded by bytes; each entry has its own time to live. The pictures are the very bytes that
+//! arrived: an entry costs no copy to make and none to answer from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::sync::Cache;
+
+use super::Key;
+use super::flight::Shape;
+use crate::image::{ImageResponse, ModelId};
+use crate::money::Usd;
+use crate::wire::Reply;
+
+/// One purchase.
+#[derive(Debug)]
+pub struct Entry {
+    pub key: Key,
+    pub response: ImageResponse,
+    /// The answer as the provider gave it, for callers of the same dialect and delivery.
+    pub original: Option<Original>,
+    /// The model that made it.
+    pub model: ModelId,
+    /// What was paid; `None` when nobody knows.
+    pub cost: Option<Usd>,
+    /// Id of the decision that bought it.
+    pub bought_by: String,
+    pub bought_at: Instant,
+    pub ttl: Duration,
+}
+
+/// An answer in the bytes it came in, decoded.
+#[derive(Clone, Debug)]
+pub struct Original {
+    pub shape: Shape,
+    pub reply: Reply,
+}
+
+impl Entry {
+    /// The stored answer, if a caller can be given it as it is. A replayed stream shows the
+    /// partial pictures it came with: they harm nobody.
+    pub fn as_it_came(&self, shape: Shape) -> Option<&Reply> {
+        self.original
+            .as_ref()
+            .filter(|original| original.shape == shape)
+            .map(|original| &original.reply)
+    }
+
+    fn weight(&self) -> u32 {
+        let body = self.original.as_ref().map_or_else(
+            || {
+                self.response
+                    .images
+                    .iter()
+                    .map(|image| match &image.picture {
+                        crate::image::Picture::Raw(rope) | crate::image::Picture::Base64(rope) => {
+                            rope.len()
+                        }
+                        crate::image::Picture::Url(url) => url.len(),
+                    })
+                    .sum()
+            },
+            |original| original.reply.body.len(),
+        );
+        u32::try_from(body + self.key.weight() + OVERHEAD).unwrap_or(u32::MAX)
+    }
+}
+
+/// What an entry takes besides its bytes, roughly.
+const OVERHEAD: usize = 1024;
+/// Requests whose turn among variants is remembered.
+const TURNS: u64 = 100_000;
+
+/// Everything bought and still good.
+#[derive(Debug)]
+pub struct Store {
+    entries: Cache<u128, Arc<Entry>>,
+    /// Whose turn it is among the variants of an unseeded request.
+    turns: Cache<u128, Arc<AtomicU32>>,
+}
+
+struct OwnTtl;
+
+impl Expiry<u128, Arc<Entry>> for OwnTtl {
+    fn expire_after_create(&self, _: &u128, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
+        Some(entry.ttl)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &u128,
+        entry: &Arc<Entry>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(entry.ttl)
+    }
+}
+
+impl Store {
+    /// A store of at most `capacity` bytes.
+    pub fn new(capacity: u64) -> Store {
+        Store {
+            entries: Cache::builder()
+                .max_capacity(capacity)
+                .weigher(|_, entry: &Arc<Entry>| entry.weight())
+                .expire_after(OwnTtl)
+                .build(),
+            turns: Cache::builder()
+                .max_capacity(TURNS)
+                .time_to_idle(Duration::from_secs(86_400))
+                .build(),
+        }
+    }
+
+    /// The entry of exactly this request.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.entries
+            .get(&key.hash())
+            .filter(|entry| entry.key == *key)
+    }
+
+    /// Keeps a purchase. One that is to live for no time at all is not kept.
+    pub fn put(&self, entry: Arc<Entry>) {
+        if !entry.ttl.is_zero() {
+            self.entries.insert(entry.key.hash(), entry);
+        }
+    }
+
+    /// Which of `variants` pictures of the request with this key a call gets: each in its turn.
+    pub fn turn(&self, key: &Key, variants: u32) -> u32 {
+        if variants <= 1 {
+            return 0;
+        }
+        let turn = self.turns.get_with(key.hash(), Arc::default);
+        turn.fetch_add(1, Ordering::Relaxed) % variants
+    }
+
+    /// Entries and bytes held, nearly.
+    pub fn size(&self) -> (u64, u64) {
+        self.entries.run_pending_tasks();
+        (self.entries.entry_count(), self.entries.weighted_size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bill::{Codes, Usage};
+    use crate::cache::key::{Around, Partition};
+    use crate::image::response::Resolved;
+    use crate::image::{Format, Image, ImageRequest, Picture};
+    use crate::wire::Rope;
+
+    fn entry(prompt: &str, bytes: usize, ttl: Duration) -> Arc<Entry> {
+        let model = ModelId::new("openai", "gpt-image-2");
+        let request = ImageRequest::new(model.clone(), prompt);
+        let image = Image {
+            picture: Picture::Raw(Rope::from(vec![0u8; bytes])),
+            format: Format::Png,
+            width: None,
+            height: None,
+            seed: None,
+            revised_prompt: None,
+        };
+        let response = ImageResponse {
+            model: model.clone(),
+            created: None,
+            images: vec![image],
+            withheld: 0,
+            resolved: Resolved::default(),
+            usage: Usage::default(),
+            codes: Codes::default(),
+        };
+        Arc::new(Entry {
+            key: Key::of(
+                &request,
+                &Around {
+                    partition: &Partition::Everyone,
+                    query: None,
+                    variant: 0,
+                    inert: &[],
+                },
+            ),
+            response,
+            original: None,
+            model,
+            cost: None,
+            bought_by: String::new(),
+            bought_at: Instant::now(),
+            ttl,
+        })
+    }
+
+    #[test]
+    fn what_was_bought_is_found_until_its_time_is_over() {
+        let store = Store::new(1 << 20);
+        let kept = entry("a", 10, Duration::from_secs(60));
+        let gone = entry("b", 10, Duration::ZERO);
+        store.put(Arc::clone(&kept));
+        store.put(Arc::clone(&gone));
+        assert!(store.get(&kept.key).is_some());
+        assert!(store.get(&gone.key).is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded_by_bytes() {
+        let store = Store::new(1 << 20);
+        for n in 0..100 {
+            store.put(entry(&n.to_string(), 100 << 10, Duration::from_secs(60)));
+        }
+        let (_, bytes) = store.size();
+        assert!(bytes <= 1 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn variants_take_turns() {
+        let store = Store::new(1 << 20);
+        let key = &entry("a", 1, Duration::ZERO).key;
+        let turns: Vec<u32> = (0..5).map(|_| store.turn(key, 2)).collect();
+        assert_eq!(turns, [0, 1, 0, 1, 0]);
+        assert_eq!(store.turn(key, 1), 0);
+    }
+}

@@ -1,0 +1,262 @@
+//! `pixtoll run -- CMD`: a command behind a proxy, and the receipt.
+//!
+//! Joins the proxy that already serves this state directory, else starts one of its own on a free
+//! port. Nothing that is set here outlives the command.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::child::{self, Bypass, Watch};
+use super::environment::{self, Environment, Wanted};
+use super::receipt::Receipt;
+use super::{Global, bundle, complain, load};
+use crate::app::{App, Extras, Presence, StartError};
+use crate::config::{Problem, Settings};
+use crate::proxy::authority::{Authority, OwnCa};
+use crate::upstream::dial;
+
+/// The fault is ours and not the command's.
+const OURS: u8 = 125;
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The app's name in the decision log [default: the command's name]
+    #[arg(long)]
+    app: Option<String>,
+    /// Tags for rules, comma-separated
+    #[arg(long, value_delimiter = ',')]
+    tags: Vec<String>,
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    command: Vec<OsString>,
+}
+
+pub(super) async fn run(args: RunArgs, global: &Global) -> u8 {
+    match behind_proxy(args, global).await {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error, global, "run");
+            OURS
+        }
+    }
+}
+
+fn ours(error: impl std::fmt::Display) -> StartError {
+    StartError(vec![Problem::anywhere("run", error.to_string())])
+}
+
+async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> {
+    let current = environment::current();
+    let settings = settings(global, &current)?;
+    let name = args
+        .app
+        .clone()
+        .unwrap_or_else(|| command_name(&args.command));
+    let joined = (!global.sim && global.plugin.is_empty() && global.set.is_empty())
+        .then(|| Presence::find(&settings.state_dir))
+        .flatten();
+    let log = Since::now(settings.log.clone());
+    let (address, own) = match joined {
+        Some(address) => (address, None),
+        None => {
+            let app = start(&settings, &name, &args.tags, global.sim).await?;
+            (app.address, Some(app))
+        }
+    };
+    let plan = plan(
+        &settings,
+        &current,
+        address,
+        joined.map(|_| (name.as_str(), args.tags.as_slice())),
+    )?;
+    for warning in &plan.warnings {
+        eprintln!("pixtoll: {warning}");
+    }
+    let watch = Watch {
+        proxy: address,
+        providers: known_addresses(&settings, global.sim).await,
+        told: None,
+    };
+    let ran = child::run(&args.command, &plan.changes, Some(watch)).await;
+    if let Some(why) = ran.end.message() {
+        eprintln!("pixtoll: {why}");
+    }
+    let instance = own
+        .as_ref()
+        .map(|app| app.pipeline.policy.instance.to_string());
+    if let Some(app) = own {
+        app.stop().await;
+    }
+    let bypasses: Vec<&Bypass> = ran
+        .bypasses
+        .iter()
+        .filter(|bypass| bypass.provider)
+        .collect();
+    let mut receipt = Receipt::new(joined.is_some());
+    for line in log.lines() {
+        receipt.take(&line, instance.as_deref(), &name);
+    }
+    receipt.bypassed(&bypasses);
+    eprint!("{receipt}");
+    Ok(u8::try_from(ran.end.code()).unwrap_or(OURS))
+}
+
+/// The configuration, with the proxy that the user's environment names as the way out.
+fn settings(global: &Global, current: &environment::Variables) -> Result<Settings, StartError> {
+    let mut settings = load(global)?;
+    if settings.upstream_proxy.is_none()
+        && let Some(upstream) = environment::upstream_proxy(current)
+    {
+        let mut with_proxy = global.clone();
+        with_proxy.set.push(format!(
+            "upstream_proxy={}",
+            serde_json::Value::from(upstream.url)
+        ));
+        settings = load(&with_proxy)?;
+    }
+    Ok(settings)
+}
+
+async fn start(
+    settings: &Settings,
+    name: &str,
+    tags: &[String],
+    sim: bool,
+) -> Result<App, StartError> {
+    let mut settings = settings.clone();
+    settings.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    settings.dashboard = None;
+    let app = App::start(
+        settings,
+        Extras {
+            sim,
+            app: Some((name.to_owned(), tags.to_vec())),
+        },
+    )
+    .await?;
+    for warning in &app.warnings {
+        eprintln!("pixtoll: {warning}");
+    }
+    Ok(app)
+}
+
+fn plan(
+    settings: &Settings,
+    current: &environment::Variables,
+    proxy: SocketAddr,
+    named: Option<(&str, &[String])>,
+) -> Result<Environment, StartError> {
+    let own = settings.ca.as_ref().map(|files| OwnCa {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+    });
+    let hosts = settings.intercepted_hosts();
+    let authority = Authority::open(&settings.ca_dir(), &hosts, own).map_err(ours)?;
+    let previous = environment::previous_trust(current);
+    let trust = bundle::write(
+        &settings.ca_dir(),
+        &authority.ca_pem(),
+        &authority.ca_pem_path(),
+        &previous,
+    )
+    .map_err(ours)?;
+    let (app, tags) = named.unzip();
+    let token = app
+        .and_then(|app| settings.apps.get(app))
+        .and_then(|app| app.token.as_ref());
+    let mut plan = environment::plan(
+        current,
+        &Wanted {
+            proxy,
+            app,
+            tags: tags.unwrap_or_default(),
+            token: token.map(|token| token.expose()),
+            trust: &trust,
+            provider_hosts: &hosts,
+        },
+    );
+    plan.warnings.splice(0..0, trust.warnings);
+    Ok(plan)
+}
+
+/// The providers' addresses, as far as their names resolve here: connections to them that do not
+/// come through the proxy are bypasses.
+async fn known_addresses(settings: &Settings, sim: bool) -> std::collections::HashSet<SocketAddr> {
+    let mut known = std::collections::HashSet::new();
+    if sim {
+        return known; // whatever the real hosts are, nobody is to reach them
+    }
+    let lookups = settings
+        .providers
+        .iter()
+        .filter(|provider| provider.dialect.is_some())
+        .flat_map(|provider| &provider.hosts);
+    for host in lookups {
+        let looked_up = tokio::time::timeout(
+            std::time::Duration::from_millis(300),
+            dial::resolve(host, 443),
+        )
+        .await;
+        if let Ok(Ok(addresses)) = looked_up {
+            known.extend(addresses);
+        }
+    }
+    known
+}
+
+/// `python app.py` is called `python`; a path its last part.
+fn command_name(command: &[OsString]) -> String {
+    let first = command.first().map(PathBuf::from).unwrap_or_default();
+    first.file_stem().map_or_else(
+        || "run".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
+}
+
+/// The part of the decision log that is written from now on.
+struct Since {
+    path: Option<PathBuf>,
+    offset: u64,
+}
+
+impl Since {
+    fn now(path: Option<PathBuf>) -> Since {
+        let offset = path
+            .as_deref()
+            .and_then(|path| fs::metadata(path).ok())
+            .map_or(0, |meta| meta.len());
+        Since { path, offset }
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        let text = self
+            .path
+            .as_deref()
+            .and_then(|path| read_from(path, self.offset))
+            .unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+}
+
+/// A file from `offset` on; from its beginning where it was rotated meanwhile.
+fn read_from(path: &Path, offset: u64) -> Option<String> {
+    let mut file = fs::File::open(path).ok()?;
+    if file.metadata().ok()?.len() >= offset {
+        file.seek(SeekFrom::Start(offset)).ok()?;
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(text)
+}

@@ -1,0 +1,80 @@
+//! `pixtoll serve`: the proxy, until it is told to stop.
+
+use clap::Args;
+
+use super::{DONE, FAILED, Global, complain, load};
+use crate::app::{App, Extras};
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen [default: the configuration's, 127.0.0.1:8484]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
+}
+
+pub(super) async fn run(args: ServeArgs, global: &Global) -> u8 {
+    let mut settings = match load(global) {
+        Ok(settings) => settings,
+        Err(error) => return complain(&error, global, "serve"),
+    };
+    if let Some(listen) = args.listen {
+        settings.listen = vec![listen];
+    }
+    let extras = Extras {
+        sim: global.sim,
+        app: None,
+    };
+    let app = match App::start(settings, extras).await {
+        Ok(app) => app,
+        Err(error) => return complain(&error, global, "serve"),
+    };
+    welcome(&app);
+    until_told().await;
+    eprintln!("stopping: calls under way finish first");
+    match app.stop().await {
+        0 => DONE,
+        left => {
+            eprintln!(
+                "error: {left} connections or calls did not finish; what was open is booked as unknown"
+            );
+            FAILED
+        }
+    }
+}
+
+/// How to point an app here.
+fn welcome(app: &App) {
+    let address = app.address;
+    println!(
+        "pixtoll listens on {address}{}",
+        if app.sim().is_some() {
+            " with simulated providers"
+        } else {
+            ""
+        }
+    );
+    println!("  any app      pixtoll run -- COMMAND");
+    println!("  this shell   eval \"$(pixtoll env)\"");
+    println!("  a base URL   OPENAI_BASE_URL=http://{address}/openai/v1");
+    println!("  decisions    pixtoll tail -f");
+    for warning in &app.warnings {
+        eprintln!("warning: {warning}");
+    }
+}
+
+/// Returns at an interrupt or a request to end.
+pub(super) async fn until_told() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupted = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminated) => {
+            tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = interrupted.await;
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The last stations: the answer in the caller's dialect, and the record of how it came to be.
+
+use std::time::Instant;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Response};
+use jiff::Timestamp;
+
+use super::attempt::shape_of;
+use super::body::Body;
+use super::call::Call;
+use super::chain::Served;
+use super::door::Door;
+use super::own_headers::Telling;
+use super::plan::Plan;
+use super::rescue::{Cause, Rescued};
+use super::{Pipeline, receive};
+use crate::bill::Quote;
+use crate::dialect::Undeliverable;
+use crate::image::{Delivery, FailureKind, Format, ImageRequest, Picture};
+use crate::money::Usd;
+use crate::record::{
+    AnswerRecord, AnsweredFrom, CacheStatus, Delivered, ErrorBy, ErrorRecord, Lever, Step,
+};
+use crate::wire::{Reply, ReplyHead};
+
+/// What is left to wait for when the answer has been handed over.
+pub(super) struct Handover {
+    door: Door,
+    handed_over: Instant,
+    status: u16,
+}
+
+impl Pipeline {
+    /// Hands the answer over, unless the caller is already reading it.
+    pub(super) fn answer(
+        &self,
+        call: &mut Call,
+        outcome: &Result<Served, Rescued>,
+        mut door: Door,
+    ) -> Handover {
+        let mut status = 200;
+        if !door.is_open() {
+            let (mut reply, no_retry) = match outcome {
+                Ok(served) => self.word(call, served),
+                Err(rescued) => (
+                    rescued.reply(call.dialect(), Some(&call.asked)),
+                    rescued.no_retry,
+                ),
+            };
+            status = reply.head.status.as_u16();
+            self.tell(call, outcome, no_retry, &mut reply.head.headers);
+            reply
+                .head
+                .headers
+                .insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+            door.open(reply.head, Body::from(reply.body));
+        }
+        Handover {
+            door,
+            handed_over: Instant::now(),
+            status,
+        }
+    }
+
+    /// The answer in the caller's words: as it came where that is what it asked for.
+    fn word(&self, call: &Call, served: &Served) -> (Reply, bool) {
+        let entry = &served.entry;
+        if let Some(reply) = entry.as_it_came(shape_of(call)) {
+            let head = served.head.as_ref().unwrap_or(&reply.head).clone();
+            return (
+                Reply {
+                    head,
+                    body: reply.body.clone(),
+                },
+                false,
+            );
+        }
+        let worded = match call.asked.delivery {
+            Delivery::Url => self.hosted(call, served),
+            _ => call.dialect().write_response(&call.asked, &entry.response),
+        };
+        match worded {
+            Ok(reply) => (reply, false),
+            Err(error) => {
+                let rescued = Rescued::ours(
+                    502,
+                    FailureKind::Server,
+                    format!("the picture was made and cannot be handed over: {error}"),
+                    "ask for another delivery",
+                );
+                (rescued.reply(call.dialect(), Some(&call.asked)), true)
+            }
+        }
+    }
+
+    /// For a caller that wants URLs: pictures in hand are served by the gateway, under names that
+    /// nobody can guess.
+    fn hosted(&self, call: &Call, served: &Served) -> Result<Reply, Undeliverable> {
+        let mut response = served.entry.response.clone();
+        let base = self.policy.public_url.as_deref();
+        for image in &mut response.images {
+            let raw = match &image.picture {
+                Picture::Url(_) => continue,
+                Picture::Raw(rope) => rope.clone(),
+                Picture::Base64(rope) => crate::dialect::picture::decode(rope)
+                    .ok_or_else(|| Undeliverable("the picture is not base64".to_owned()))?,
+            };
+            let base = base.ok_or_else(|| {
+                Undeliverable("set public_url, so that pictures can be served".to_owned())
+            })?;
+            // A keyed digest of a fresh id: nobody without the key can guess the next one.
+            let token = receive::hex(&self.keyed(&crate::record::Id::new().to_string()));
+            image.picture = Picture::Url(format!("{base}/_pixtoll/pictures/{token}"));
+            self.pictures.insert(token, (image.format, raw));
+        }
+        call.dialect().write_response(&call.asked, &response)
+    }
+
+    /// The headers for an answer whose end is not known yet: the quote stands for the charge.
+    pub(super) fn tell_early(&self, call: &Call, plan: Option<&Plan>, headers: &mut HeaderMap) {
+        let quote = plan
+            .and_then(|plan| plan.quote.as_ref())
+            .map(|quote| quote.expected);
+        let cost = if plan.is_some() {
+            quote
+        } else {
+            Some(Usd::ZERO)
+        };
+        let asked = call.asked_quote.as_ref().map(|quote| quote.expected);
+        let id = call.id();
+        Telling {
+            decision: &id,
+            cache_status: cache_status(call, plan.is_some()),
+            route: Some(plan.map_or(call.asked.model.as_str(), |plan| {
+                plan.request.model.as_str()
+            })),
+            cost,
+            cost_from: match (plan, cost) {
+                (Some(_), Some(_)) => "quote",
+                (Some(_), None) => "unpriced",
+                (None, _) => "none",
+            },
+            saved: asked.zip(cost).map(|(asked, cost)| asked - cost),
+            no_retry: false,
+        }
+        .write(headers);
+    }
+
+    fn tell(
+        &self,
+        call: &Call,
+        outcome: &Result<Served, Rescued>,
+        no_retry: bool,
+        headers: &mut HeaderMap,
+    ) {
+        let attempts = &call.decision.attempts;
+        let cost = attempts
+            .iter()
+            .try_fold(Usd::ZERO, |sum, attempt| Some(sum + attempt.charge?));
+        let asked = call.asked_quote.as_ref().map(|quote| quote.expected);
+        let from = match attempts.last() {
+            Some(last) => last.charge_from.as_str(),
+            None => "none",
+        };
+        let id = call.id();
+        Telling {
+            decision: &id,
+            cache_status: cache_status(call, call.decision.cache.stored),
+            route: outcome
+                .as_ref()
+                .ok()
+                .map(|served| served.entry.model.as_str()),
+            cost,
+            cost_from: from,
+            saved: match outcome {
+                Ok(_) => asked.zip(cost).map(|(asked, cost)| asked - cost),
+                Err(_) => cost.map(|cost| -cost),
+            },
+            no_retry,
+        }
+        .write(headers);
+    }
+
+    /// Waits until the answer is delivered or its caller gone, and writes the call down.
+    pub(super) async fn record(
+        &self,
+        mut call: Call,
+        outcome: Result<Served, Rescued>,
+        delivery: Handover,
+    ) {
+        let Handover {
+            door,
+            handed_over,
+            status,
+        } = delivery;
+        let ours = handed_over
+            .duration_since(call.began)
+            .saturating_sub(call.upstream);
+        let (delivered, bytes) = door.delivered().await;
+        let yardstick = self.yardstick(&call);
+        let steps = self.steps(&call, &outcome, yardstick);
+        let decision = &mut call.decision;
+        match &outcome {
+            Ok(served) => {
+                let images = &served.entry.response.images;
+                decision.answered = Some(AnswerRecord {
+                    from: served.from,
+                    model: served.entry.model.clone(),
+                    images: u32::try_from(images.len()).unwrap_or(u32::MAX),
+                    sizes: served.entry.response.sizes(),
+                    format: images.first().map_or(Format::Unknown, |image| image.format),
+                    delivery: call.asked.delivery,
+                    bytes,
+                    fitted: false,
+                    delivered,
+                });
+            }
+            Err(rescued) => {
+                let mut error = error_record(rescued);
+                error.status = status;
+                error.message = self
+                    .policy
+                    .prompts
+                    .clean(&error.message, &call.asked.prompt);
+                decision.error = Some(error);
+            }
+        }
+        decision.add_up(yardstick, call.served_by, &steps);
+        decision.ended_at = Timestamp::now();
+        decision.ms = u64::try_from(call.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        decision.overhead_us = u64::try_from(ours.as_micros()).unwrap_or(u64::MAX);
+        if delivered != Delivered::Yes && outcome.is_ok() {
+            decision
+                .notes
+                .push("the caller did not wait for the answer".to_owned());
+        }
+        self.log.write(&call.decision);
+    }
+
+    /// What the call is measured against: the quote as asked, or its successor's where the asked
+    /// model is gone and would have cost nothing because it makes nothing.
+    fn yardstick(&self, call: &Call) -> Option<Usd> {
+        if !call.decision.asked.retired {
+            return call.asked_quote.as_ref().map(|quote| quote.expected);
+        }
+        let row = self.book.model(&call.asked.model)?;
+        let successor = crate::image::ModelId::parse(row.capability.successor.as_deref()?)?;
+        let row = self.book.model(&successor)?;
+        let mut request = (*call.asked).clone();
+        request.model = successor;
+        let fitted = row
+            .capability
+            .fit(&request, &crate::image::capability::Keep::Nothing)
+            .ok()?;
+        self.book.quote(&fitted.request).map(|quote| quote.expected)
+    }
+
+    /// The levers between what was asked and what was served, each with the price before and
+    /// after it.
+    fn steps(
+        &self,
+        call: &Call,
+        outcome: &Result<Served, Rescued>,
+        yardstick: Option<Usd>,
+    ) -> Vec<Step> {
+        let Some(served) = &call.served else {
+            return Vec::new();
+        };
+        let (request, quote) = &**served;
+        let mut steps = Vec::new();
+        let mut at = (*call.asked).clone();
+        let mut before = yardstick;
+        let mut step = |lever, edit: &dyn Fn(&mut ImageRequest)| {
+            let mut next = at.clone();
+            edit(&mut next);
+            if next == at {
+                return;
+            }
+            let after = self.book.quote(&next).map(|quote| quote.expected);
+            steps.push(Step {
+                lever,
+                before,
+                after,
+            });
+            (at, before) = (next, after);
+        };
+        if request.model == call.asked.model {
+            step(Lever::Resolution, &|next| next.size = request.size.clone());
+            step(Lever::Quality, &|next| next.quality = request.quality);
+            step(Lever::Steps, &|next| next.steps = request.steps);
+            step(Lever::Count, &|next| next.n = request.n);
+            step(Lever::Tier, &|next| next.tier = request.tier);
+        }
+        let after = quote.as_ref().map(|quote: &Quote| quote.expected);
+        if request.model != call.asked.model {
+            steps.push(Step {
+                lever: Lever::Route,
+                before,
+                after,
+            });
+            before = after;
+        }
+        let lever = match outcome {
+            Ok(Served {
+                from: AnsweredFrom::Cache,
+                ..
+            }) => Some(Lever::Repeat),
+            Ok(Served {
+                from: AnsweredFrom::Collapsed,
+                ..
+            }) => Some(Lever::Collapse),
+            _ => None,
+        };
+        if let Some(lever) = lever {
+            steps.push(Step {
+                lever,
+                before,
+                after: Some(Usd::ZERO),
+            });
+        }
+        steps
+    }
+}
+
+/// The record of a call without a picture.
+pub(super) fn error_record(rescued: &Rescued) -> ErrorRecord {
+    ErrorRecord {
+        kind: rescued.refusal.kind,
+        status: rescued.refusal.status,
+        by: match rescued.by {
+            Cause::Provider => ErrorBy::Provider,
+            Cause::Pixtoll => ErrorBy::Pixtoll,
+            Cause::Plugin => ErrorBy::Plugin,
+        },
+        message: rescued.refusal.message.clone(),
+        remedy: rescued.remedy.clone().unwrap_or_default(),
+    }
+}
+
+/// A value as an HTTP response.
+pub(super) fn response(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = reply.head.status;
+    *response.headers_mut() = reply.head.headers;
+    response
+}
+
+/// The part of an answer's head that is still true when it is given again: not the date, not what
+/// was left of somebody's rate limit then.
+pub(super) fn kept_head(head: &ReplyHead) -> ReplyHead {
+    let mut kept = ReplyHead {
+        status: head.status,
+        headers: HeaderMap::new(),
+    };
+    for name in [
+        CONTENT_TYPE.as_str(),
+        "x-request-id",
+        "finish-reason",
+        "seed",
+        "retry-after",
+        "retry-after-ms",
+    ] {
+        if let Some(value) = head.headers.get(name)
+            && let Ok(name) = name.parse::<http::HeaderName>()
+        {
+            kept.headers.insert(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// RFC 9211's words for what the cache did.
+fn cache_status(call: &Call, stored: bool) -> String {
+    let cache = &call.decision.cache;
+    let stored = if stored { "; stored" } else { "" };
+    match cache.status {
+        CacheStatus::Hit => format!("hit; ttl={}", cache.ttl_s.unwrap_or(0)),
+        CacheStatus::Collapsed => "fwd=uri-miss; collapsed".to_owned(),
+        CacheStatus::Miss => format!("fwd=uri-miss{stored}"),
+        CacheStatus::Refresh => format!("fwd=request{stored}"),
+        CacheStatus::Bypass | CacheStatus::Off => "fwd=bypass".to_owned(),
+    }
+}

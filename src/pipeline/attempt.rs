@@ -1,0 +1,751 @@
+//! One attempt: looked up, joined, or held, sent, read as it arrives and settled.
+//!
+//! The order is the promise. A hold is in the journal before the first byte goes out, and a charge
+//! before the last byte of its answer is shown to anybody.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Request, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use jiff::Timestamp;
+
+use super::Pipeline;
+use super::body::Body;
+use super::call::Call;
+use super::chain::{Got, Served};
+use super::door::Door;
+use super::plan::Plan;
+use super::rescue::Rescued;
+use super::{answer, own_headers};
+use crate::action::{CacheMode, CacheScope};
+use crate::bill::Charge;
+use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
+use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
+use crate::dialect::{Next, Progress, Reader};
+use crate::image::{Billed, Failure, FailureKind, ImageResponse, Sent};
+use crate::ledger::{Hold, Outcome, Settlement, Ticket};
+use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
+use crate::upstream::decode::Decoder;
+use crate::upstream::{Inbound, Outbound, strip_hop_by_hop};
+use crate::wire::{Reply, ReplyHead, Rope};
+
+/// No answer is kept in memory past this; a larger one is a failure.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// An answer read to its end.
+struct Read {
+    next: Next,
+    head: ReplyHead,
+    body: Rope,
+    /// The caller's view of it, if it has begun to see it.
+    live: Option<Arc<Live>>,
+    /// The last piece, held back until the charge is in the journal.
+    last: Bytes,
+    ttfb: Duration,
+}
+
+impl Pipeline {
+    /// Comes by the picture of `plan`: from memory, with others, or by buying it.
+    pub(super) async fn attempt(
+        &self,
+        call: &mut Call,
+        plan: &Plan,
+        wait: Duration,
+        door: &mut Door,
+    ) -> Got {
+        let mode = if self.policy.mode == Mode::Observe {
+            CacheMode::Off
+        } else {
+            call.cache_mode()
+        };
+        self.note_key(call, plan, mode);
+        let key = self.key_of(call, &plan.request);
+        let known = |key: &Key| {
+            if mode == CacheMode::Use {
+                self.store.get(key)
+            } else {
+                None
+            }
+        };
+        if self.policy.mode == Mode::Observe {
+            self.note_would(call, &key);
+        }
+        if mode == CacheMode::Off {
+            return self.purchase(call, plan, &key, None, wait, door).await;
+        }
+        let id = call.id();
+        loop {
+            if let Some(entry) = known(&key) {
+                return Got::Served(self.hit(call, plan, entry));
+            }
+            match self.flights.join(&key, &id) {
+                Joined::Leads(pilot) => {
+                    // It may have landed between the look and the join.
+                    if let Some(entry) = known(&key) {
+                        pilot.land(Bought::Answer(Arc::clone(&entry)));
+                        return Got::Served(self.hit(call, plan, entry));
+                    }
+                    return self
+                        .purchase(call, plan, &key, Some(pilot), wait, door)
+                        .await;
+                }
+                Joined::Follows(mut flight) => match self.follow(call, &mut flight, door).await {
+                    Bought::Answer(entry) => return Got::Served(self.collapsed(call, plan, entry)),
+                    Bought::Failed(failed) => {
+                        self.note_joined(call, &failed.by);
+                        return Got::Failed(failed);
+                    }
+                    Bought::GivenUp => {}
+                },
+            }
+        }
+    }
+
+    fn note_key(&self, call: &mut Call, plan: &Plan, mode: CacheMode) {
+        if plan.request.seed.is_none() && call.variant == 0 && mode == CacheMode::Use {
+            let variants = call.cache.variants.unwrap_or(self.policy.variants);
+            if variants > 1 {
+                call.variant = self.store.turn(&self.key_of(call, &plan.request), variants);
+                call.decision.cache.variant = Some(call.variant);
+            }
+        }
+        if let Some(CacheScope::Everyone) = call.cache.scope {
+            call.partition = Partition::Everyone;
+        }
+        let key = self.key_of(call, &plan.request);
+        let record = &mut call.decision.cache;
+        record.key = key.short().into();
+        record.seeded = plan.request.seed.is_some();
+        record.scope = match call.partition {
+            Partition::Everyone => CacheScope::Everyone,
+            Partition::Credential(_) => CacheScope::Credential,
+        };
+        record.status = match mode {
+            CacheMode::Use => CacheStatus::Miss,
+            CacheMode::Bypass => CacheStatus::Bypass,
+            CacheMode::Refresh => CacheStatus::Refresh,
+            CacheMode::Off => CacheStatus::Off,
+        };
+    }
+
+    /// In observe mode: what the cache would have done.
+    fn note_would(&self, call: &mut Call, key: &Key) {
+        let hit = self.store.get(key).is_some();
+        let quote = call.asked_quote.as_ref().map(|quote| quote.expected);
+        call.decision.would = Some(crate::record::Would {
+            cache: if hit {
+                CacheStatus::Hit
+            } else {
+                CacheStatus::Miss
+            },
+            cost: if hit {
+                Some(crate::money::Usd::ZERO)
+            } else {
+                call.decision.decided.quote
+            },
+            saved: if hit {
+                quote
+            } else {
+                quote.zip(call.decision.decided.quote).map(|(a, b)| a - b)
+            },
+        });
+    }
+
+    fn hit(&self, call: &mut Call, plan: &Plan, entry: Arc<Entry>) -> Served {
+        let age = entry.bought_at.elapsed();
+        let record = &mut call.decision.cache;
+        record.status = CacheStatus::Hit;
+        record.age_s = Some(age.as_secs());
+        record.ttl_s = Some(entry.ttl.saturating_sub(age).as_secs());
+        record.of = entry.bought_by.parse().ok();
+        call.served = Some(Box::new((plan.request.clone(), plan.quote.clone())));
+        Served {
+            entry,
+            from: AnsweredFrom::Cache,
+            head: None,
+        }
+    }
+
+    fn collapsed(&self, call: &mut Call, plan: &Plan, entry: Arc<Entry>) -> Served {
+        self.note_joined(call, &entry.bought_by);
+        call.served = Some(Box::new((plan.request.clone(), plan.quote.clone())));
+        Served {
+            entry,
+            from: AnsweredFrom::Collapsed,
+            head: None,
+        }
+    }
+
+    fn note_joined(&self, call: &mut Call, leader: &str) {
+        call.decision.cache.status = CacheStatus::Collapsed;
+        call.decision.cache.of = leader.parse().ok();
+    }
+
+    /// Waits for a purchase that another call leads, and shows it as it comes where this caller
+    /// can be given it as it is.
+    async fn follow(&self, call: &mut Call, flight: &mut Flight, door: &mut Door) -> Bought {
+        let began = Instant::now();
+        if let FlightProgress::Live(live) = flight.live_or_bought().await
+            && live.shape == shape_of(call)
+            && !door.is_open()
+        {
+            self.note_joined(call, &flight.leader);
+            call.upstream += began.elapsed();
+            let began = Instant::now();
+            self.open_live(call, None, &live, door);
+            let bought = flight.bought().await;
+            call.upstream += began.elapsed();
+            return bought;
+        }
+        let bought = flight.bought().await;
+        call.upstream += began.elapsed();
+        bought
+    }
+
+    /// Buys the picture. Whatever happens, the hold ends, the flight lands and the record tells.
+    async fn purchase(
+        &self,
+        call: &mut Call,
+        plan: &Plan,
+        key: &Key,
+        pilot: Option<Pilot>,
+        wait: Duration,
+        door: &mut Door,
+    ) -> Got {
+        let request = match self.message(call, plan) {
+            Ok(request) => request,
+            Err(unsupported) => {
+                let failure = Failure::not_sent(FailureKind::Invalid, unsupported.to_string());
+                return self.failed(call, failure, None, pilot);
+            }
+        };
+        call.attempts += 1;
+        let mut record = AttemptRecord::new(call.attempts, &plan.request, plan.quote.as_ref());
+        record.at_ms = millis(call.began.elapsed());
+        record.wait_ms = millis(wait);
+        record.by.clone_from(&plan.by);
+        let ticket = match self.ledger.hold(self.hold_of(call, plan)) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                tracing::error!(%error, "no hold, so nothing is sent");
+                return Got::Refused(Rescued::ours(
+                    503,
+                    FailureKind::Server,
+                    format!("the ledger cannot be written, so nothing was bought: {error}"),
+                    "free disk space where the ledger lies, or name another place for it",
+                ));
+            }
+        };
+        let began = Instant::now();
+        let patience = plan.timeout.unwrap_or(self.upstream.patience().head);
+        let sent = self
+            .upstream
+            .send(&plan.destination, request, patience)
+            .await;
+        let read = match sent {
+            Ok(response) => {
+                record.status = Some(response.status().as_u16());
+                self.read_answer(call, plan, response, pilot.as_ref(), door, began)
+                    .await
+            }
+            Err(error) => Err((error.into(), None, began.elapsed())),
+        };
+        call.upstream += began.elapsed();
+        record.ms = millis(began.elapsed());
+        match read {
+            Err((failure, live, ttfb)) => {
+                record.ttfb_ms = millis(ttfb);
+                self.settle_failure(call, plan, &mut record, ticket, &failure);
+                if let Some(live) = live {
+                    live.end(End::Cut);
+                }
+                call.decision.attempts.push(record);
+                self.failed(call, failure, None, pilot)
+            }
+            Ok(read) => {
+                record.ttfb_ms = millis(read.ttfb);
+                self.conclude(call, plan, key, record, ticket, read, pilot)
+            }
+        }
+    }
+
+    /// An answer is whole: it is charged, and only then shown to its end and kept.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the facts of one attempt, each used once"
+    )]
+    fn conclude(
+        &self,
+        call: &mut Call,
+        plan: &Plan,
+        key: &Key,
+        mut record: AttemptRecord,
+        ticket: Ticket,
+        read: Read,
+        pilot: Option<Pilot>,
+    ) -> Got {
+        let Read {
+            next,
+            head,
+            body,
+            live,
+            last,
+            ..
+        } = read;
+        let show_rest = |live: &Option<Arc<Live>>| {
+            if let Some(live) = live {
+                live.push(last.clone());
+                live.end(End::Whole);
+            }
+        };
+        let response = match next {
+            Next::Done(response) => response,
+            Next::Failed(failure) => {
+                self.settle_failure(call, plan, &mut record, ticket, &failure);
+                show_rest(&live);
+                call.decision.attempts.push(record);
+                let reply = live.is_none().then_some(Reply { head, body });
+                return self.failed(call, *failure, reply, pilot);
+            }
+            Next::Ask { .. } => {
+                let failure = Failure::lost(
+                    FailureKind::Unknown,
+                    "the provider queued a job, which this version does not follow",
+                );
+                self.settle_failure(call, plan, &mut record, ticket, &failure);
+                show_rest(&live);
+                call.decision.attempts.push(record);
+                return self.failed(call, failure, None, pilot);
+            }
+        };
+        let charge = self.book.charge(&plan.request, &response);
+        record.answer(&response, plan.request.n, charge);
+        self.settle(ticket, &record, charge);
+        show_rest(&live);
+        call.served_by = Some(record.i);
+        call.served = Some(Box::new((plan.request.clone(), plan.quote.clone())));
+        call.decision.attempts.push(record);
+        let kept = Reply {
+            head: answer::kept_head(&head),
+            body,
+        };
+        let entry = self.keep(call, plan, key, *response, charge, kept);
+        if let Some(pilot) = pilot {
+            pilot.land(Bought::Answer(Arc::clone(&entry)));
+        }
+        Got::Served(Served {
+            entry,
+            from: AnsweredFrom::Provider,
+            head: Some(head),
+        })
+    }
+
+    /// Keeps a purchase for whoever asks next, as far as the policy allows.
+    fn keep(
+        &self,
+        call: &mut Call,
+        plan: &Plan,
+        key: &Key,
+        response: ImageResponse,
+        charge: Charge,
+        reply: Reply,
+    ) -> Arc<Entry> {
+        let usual = match plan.request.seed {
+            Some(_) => self.policy.ttl,
+            None => self.policy.ttl.min(self.policy.unseeded_ttl),
+        };
+        let ttl = call.cache.ttl.unwrap_or(usual);
+        let original = Original {
+            shape: Shape {
+                dialect: plan.dialect.name(),
+                delivery: plan.request.delivery,
+                stream: plan.request.stream,
+            },
+            reply,
+        };
+        let entry = Arc::new(Entry {
+            key: key.clone(),
+            response,
+            original: Some(original),
+            model: plan.request.model.clone(),
+            cost: charge.amount,
+            bought_by: call.id(),
+            bought_at: Instant::now(),
+            ttl,
+        });
+        let whole =
+            entry.response.images.len() >= plan.request.n as usize && entry.response.withheld == 0;
+        let stores = matches!(call.cache_mode(), CacheMode::Use | CacheMode::Refresh);
+        call.decision.cache.ttl_s = Some(ttl.as_secs());
+        if stores && whole && !ttl.is_zero() {
+            self.store.put(Arc::clone(&entry));
+            call.decision.cache.stored = self.policy.mode == Mode::Enforce;
+        }
+        entry
+    }
+
+    fn failed(
+        &self,
+        call: &Call,
+        failure: Failure,
+        reply: Option<Reply>,
+        pilot: Option<Pilot>,
+    ) -> Got {
+        let failed = Arc::new(Failed {
+            failure,
+            reply,
+            by: call.id(),
+        });
+        if let Some(pilot) = pilot {
+            pilot.land(Bought::Failed(Arc::clone(&failed)));
+        }
+        Got::Failed(failed)
+    }
+
+    fn hold_of(&self, call: &Call, plan: &Plan) -> Hold {
+        let decision = &call.decision;
+        Hold {
+            call: decision.id.ulid(),
+            attempt: call.attempts,
+            at: Timestamp::now(),
+            app: Arc::clone(&decision.app),
+            model: plan.request.model.clone(),
+            tier: plan.request.tier,
+            credential: decision.credential.clone(),
+            user: decision.user.clone(),
+            tags: (!decision.tags.is_empty()).then(|| decision.tags.join(",").into()),
+            held: plan.quote.as_ref().map(|quote| quote.high),
+            quote: plan.quote.as_ref().map(|quote| quote.expected),
+        }
+    }
+
+    fn settle(&self, ticket: Ticket, record: &AttemptRecord, charge: Charge) {
+        let settlement = Settlement {
+            at: Timestamp::now(),
+            outcome: match record.outcome {
+                crate::record::Outcome::Ok => Outcome::Ok,
+                crate::record::Outcome::Partial => Outcome::Partial,
+                crate::record::Outcome::Failed => Outcome::Failed,
+                crate::record::Outcome::Unknown => Outcome::Unknown,
+            },
+            billed: record.billed,
+            charge: charge.amount,
+            from: charge.from,
+            images: record.images,
+            request_id: record.request_id.clone(),
+        };
+        if let Err(error) = self.ledger.settle(ticket, settlement) {
+            tracing::error!(%error, "a charge is not in the journal yet");
+        }
+    }
+
+    fn settle_failure(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        record: &mut AttemptRecord,
+        ticket: Ticket,
+        failure: &Failure,
+    ) {
+        let charge = match failure.billed {
+            Billed::No => Charge::NONE,
+            _ => self.book.failed_charge(&plan.request, failure),
+        };
+        record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
+        if failure.sent == Sent::NotSent {
+            if let Err(error) = self.ledger.release(ticket) {
+                tracing::error!(%error, "a hold was not taken back in the journal");
+            }
+            return;
+        }
+        self.settle(ticket, record, charge);
+    }
+
+    /// The request as it goes out: the app's own bytes where nothing was changed.
+    fn message(
+        &self,
+        call: &Call,
+        plan: &Plan,
+    ) -> Result<Request<Outbound>, crate::dialect::Unsupported> {
+        let arrived = &call.arrived;
+        let (method, target, mut headers, body) = if plan.untouched {
+            let head = &arrived.head;
+            (
+                head.method.clone(),
+                head.target.clone(),
+                head.headers.clone(),
+                Rope::from(arrived.body.clone()),
+            )
+        } else {
+            let message = plan.dialect.write_request(&plan.request)?;
+            let headers = self.headers_for(call, plan, message.headers);
+            (message.method, message.target, headers, message.body)
+        };
+        strip_hop_by_hop(&mut headers);
+        own_headers::strip(&mut headers);
+        headers.remove("expect");
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let mut request = Request::new(Outbound::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(target);
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Headers of a request that we worded. The app's own credential goes to its own provider
+    /// only; a key of ours to that provider's home only.
+    fn headers_for(&self, call: &Call, plan: &Plan, worded: HeaderMap) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if plan.own_credential {
+            headers.clone_from(&call.arrived.head.headers);
+            headers.remove(CONTENT_LENGTH);
+            headers.remove(http::header::CONTENT_TYPE);
+        } else {
+            headers.insert(
+                USER_AGENT,
+                HeaderValue::from_static(concat!("pixtoll/", env!("CARGO_PKG_VERSION"))),
+            );
+            if let Some(key) = &plan.provider.key {
+                plan.dialect.authorize(&mut headers, key.expose());
+            }
+        }
+        for (name, value) in &worded {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
+    }
+
+    /// Reads an answer as it arrives, and shows it to the caller from the moment that nothing in
+    /// it can make it a failure any more.
+    ///
+    /// # Errors
+    /// The failure that a broken answer is, with what the caller had begun to see.
+    async fn read_answer(
+        &self,
+        call: &mut Call,
+        plan: &Plan,
+        response: Response<Inbound>,
+        pilot: Option<&Pilot>,
+        door: &mut Door,
+        began: Instant,
+    ) -> Result<Read, (Failure, Option<Arc<Live>>, Duration)> {
+        let (parts, mut inbound) = response.into_parts();
+        let mut headers = parts.headers;
+        strip_hop_by_hop(&mut headers);
+        let encoding = headers
+            .get(CONTENT_ENCODING)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let decoder = Decoder::of(encoding).map_err(|error| {
+            (
+                Failure::lost(FailureKind::Server, error.to_string()),
+                None,
+                began.elapsed(),
+            )
+        })?;
+        let mut view = View::new(
+            call,
+            plan,
+            ReplyHead {
+                status: parts.status,
+                headers,
+            },
+            decoder,
+        );
+        let length = inbound.size_hint().exact();
+        let mut ttfb = None;
+        let idle = self.upstream.patience().idle;
+        loop {
+            let frame = match tokio::time::timeout(idle, inbound.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => {
+                    return Err(view.broken(
+                        &format!("the answer broke off: {error}"),
+                        ttfb,
+                        began,
+                    ));
+                }
+                Err(_) => return Err(view.broken("the answer stopped coming", ttfb, began)),
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            ttfb.get_or_insert_with(|| began.elapsed());
+            if let Err(why) = view.take(data) {
+                return Err(view.broken(&why, ttfb, began));
+            }
+            if view.may_show() && !door.is_open() {
+                let live = view.begin(length);
+                self.open_live(call, Some(plan), &live, door);
+                if let Some(pilot) = pilot.filter(|_| view.decoder.is_none()) {
+                    pilot.show(live);
+                }
+            }
+        }
+        Ok(view.finish(ttfb.unwrap_or_else(|| began.elapsed())))
+    }
+
+    /// Opens the door for an answer that is still arriving.
+    fn open_live(&self, call: &Call, plan: Option<&Plan>, live: &Arc<Live>, door: &mut Door) {
+        let mut head = live.head.clone();
+        self.tell_early(call, plan, &mut head.headers);
+        door.open(head, Body::live(Arc::clone(live)));
+    }
+}
+
+/// The form in which this caller is to be answered.
+pub(super) fn shape_of(call: &Call) -> Shape {
+    Shape {
+        dialect: call.dialect().name(),
+        delivery: call.asked.delivery,
+        stream: call.asked.stream,
+    }
+}
+
+/// One answer on its way through: as it came for the caller, decoded for the reader.
+struct View {
+    /// As the caller is shown it.
+    head: ReplyHead,
+    decoder: Option<Decoder>,
+    /// Whether the caller takes the encoding it came in; else it is shown decoded.
+    encoded_ok: bool,
+    reader: Box<dyn Reader>,
+    progress: Progress,
+    shape: Shape,
+    /// Whether this caller can be given the answer as it is.
+    fits: bool,
+    /// Decoded.
+    body: Rope,
+    /// As it came, while nobody sees it yet.
+    before: Vec<Bytes>,
+    live: Option<Arc<Live>>,
+    last: Bytes,
+}
+
+impl View {
+    fn new(call: &Call, plan: &Plan, head: ReplyHead, decoder: Option<Decoder>) -> View {
+        let shape = Shape {
+            dialect: plan.dialect.name(),
+            delivery: plan.request.delivery,
+            stream: plan.request.stream,
+        };
+        let accepts = call
+            .arrived
+            .head
+            .header("accept-encoding")
+            .unwrap_or_default();
+        let encoding = head.header("content-encoding").unwrap_or_default();
+        let mut plain = head.clone();
+        plain.headers.remove(CONTENT_ENCODING);
+        View {
+            reader: plan.dialect.reader(&plan.request, &plain),
+            encoded_ok: decoder.is_some() && accepts.contains(encoding),
+            progress: Progress::Wait,
+            fits: shape == shape_of(call) && head.status.is_success(),
+            shape,
+            head,
+            decoder,
+            body: Rope::new(),
+            before: Vec::new(),
+            live: None,
+            last: Bytes::new(),
+        }
+    }
+
+    /// Takes the next piece; the one before it may now be shown.
+    fn take(&mut self, data: Bytes) -> Result<(), String> {
+        let plain = match &mut self.decoder {
+            None => data.clone(),
+            Some(decoder) => decoder.feed(&data).map_err(|error| error.to_string())?,
+        };
+        if self.body.len() + plain.len() > LARGEST_ANSWER {
+            return Err(format!(
+                "the answer is larger than {} MiB",
+                LARGEST_ANSWER >> 20
+            ));
+        }
+        if self.progress == Progress::Wait {
+            self.progress = self.reader.feed(&plain);
+        } else {
+            self.reader.feed(&plain);
+        }
+        let shown = if self.decoder.is_none() || self.encoded_ok {
+            data
+        } else {
+            plain.clone()
+        };
+        self.body.push(plain);
+        let previous = std::mem::replace(&mut self.last, shown);
+        match &self.live {
+            Some(live) => live.push(previous),
+            None => self.before.push(previous),
+        }
+        Ok(())
+    }
+
+    fn may_show(&self) -> bool {
+        self.live.is_none() && self.fits && self.progress == Progress::Pass
+    }
+
+    /// From here on the caller sees the answer as it comes.
+    fn begin(&mut self, length: Option<u64>) -> Arc<Live> {
+        let mut head = self.head.clone();
+        let mut length = length;
+        if self.decoder.is_some() && !self.encoded_ok {
+            head.headers.remove(CONTENT_ENCODING);
+            head.headers.remove(CONTENT_LENGTH);
+            length = None;
+        }
+        let live = Live::new(head, self.shape, length);
+        self.before.drain(..).for_each(|piece| live.push(piece));
+        self.live = Some(Arc::clone(&live));
+        live
+    }
+
+    fn finish(self, ttfb: Duration) -> Read {
+        let mut head = self.head;
+        head.headers.remove(CONTENT_ENCODING);
+        head.headers.remove(CONTENT_LENGTH);
+        // Small answers are kept in one piece, not as a slice that holds a large read buffer.
+        let body = if self.body.len() < 16 << 10 {
+            Rope::from(Bytes::copy_from_slice(&self.body.to_bytes()))
+        } else {
+            self.body
+        };
+        Read {
+            next: self.reader.finish(&body),
+            head,
+            body,
+            live: self.live,
+            last: self.last,
+            ttfb,
+        }
+    }
+
+    fn broken(
+        &self,
+        why: &str,
+        ttfb: Option<Duration>,
+        began: Instant,
+    ) -> (Failure, Option<Arc<Live>>, Duration) {
+        let failure = Failure {
+            status: None,
+            ..Failure::lost(FailureKind::Network, why)
+        };
+        (
+            failure,
+            self.live.clone(),
+            ttfb.unwrap_or_else(|| began.elapsed()),
+        )
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

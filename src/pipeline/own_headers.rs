@@ -1,0 +1,206 @@
+//! The headers that are ours: what an app may tell us, and what we tell it.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::action::CacheMode;
+use crate::money::Usd;
+
+/// Everything that begins like this is between the app and us, and never goes on.
+const OURS: &str = "x-pixtoll-";
+
+/// What an app said in its headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub app: Option<String>,
+    pub tags: Vec<String>,
+    pub cache: Option<CacheMode>,
+    pub max_cost: Option<Usd>,
+    pub deadline: Option<Duration>,
+    pub idempotency_key: Option<String>,
+    /// How often the app's SDK has tried already.
+    pub sdk_retry: u32,
+}
+
+impl Told {
+    /// Reads what there is; what cannot be read counts as not said.
+    pub fn read(headers: &HeaderMap) -> Told {
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::trim)
+        };
+        Told {
+            app: text("x-pixtoll-app")
+                .filter(|app| !app.is_empty())
+                .map(|app| app.chars().take(100).collect()),
+            tags: text("x-pixtoll-tags").map(tags).unwrap_or_default(),
+            cache: match text("x-pixtoll-cache") {
+                Some("bypass") => Some(CacheMode::Bypass),
+                Some("refresh") => Some(CacheMode::Refresh),
+                _ => None,
+            },
+            max_cost: text("x-pixtoll-max-cost").and_then(|text| text.parse().ok()),
+            deadline: text("x-pixtoll-deadline")
+                .and_then(|text| text.parse().ok())
+                .map(Duration::from_secs),
+            idempotency_key: text("idempotency-key").map(str::to_owned),
+            sdk_retry: text("x-stainless-retry-count")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+        }
+    }
+}
+
+/// Tags as a comma-separated list.
+fn tags(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .take(32)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Takes our headers off a request before it goes on.
+pub fn strip(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(OURS))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+/// What an answer says about how it came to be.
+#[derive(Clone, Debug)]
+pub struct Telling<'a> {
+    pub decision: &'a str,
+    /// RFC 9211, e.g. `hit; ttl=3599`.
+    pub cache_status: String,
+    /// The model that made it.
+    pub route: Option<&'a str>,
+    pub cost: Option<Usd>,
+    /// `reported`, `usage`, `list`, `quote` …
+    pub cost_from: &'a str,
+    pub saved: Option<Usd>,
+    /// Asks SDKs not to send a failed call again.
+    pub no_retry: bool,
+}
+
+impl Telling<'_> {
+    /// Puts the headers on an answer.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let mut put = |name: &'static str, text: &str| {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
+        };
+        put("cache-status", &format!("pixtoll; {}", self.cache_status));
+        put("x-pixtoll-decision", self.decision);
+        if let Some(route) = self.route {
+            put("x-pixtoll-route", route);
+        }
+        if let Some(cost) = self.cost {
+            put("x-pixtoll-cost", &cost.to_string());
+        }
+        put("x-pixtoll-cost-from", self.cost_from);
+        if let Some(saved) = self.saved {
+            put("x-pixtoll-saved", &saved.to_string());
+        }
+        if self.no_retry {
+            put("x-should-retry", "false");
+        }
+    }
+}
+
+/// Headers that hooks and the log may see: those that hold no secret.
+pub fn may_be_seen(name: &str) -> bool {
+    const SECRET: [&str; 6] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "api-key",
+        "x-api-key",
+    ];
+    !SECRET.contains(&name)
+        && ![
+            "key",
+            "token",
+            "secret",
+            "credential",
+            "password",
+            "signature",
+        ]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn an_app_may_tell_us_things() {
+        let told = Told::read(&headers(&[
+            ("x-pixtoll-app", "catalog"),
+            ("x-pixtoll-tags", "hero, background,"),
+            ("x-pixtoll-cache", "refresh"),
+            ("x-pixtoll-max-cost", "0.05"),
+            ("x-pixtoll-deadline", "30"),
+            ("x-stainless-retry-count", "2"),
+        ]));
+        assert_eq!(told.app.as_deref(), Some("catalog"));
+        assert_eq!(told.tags, ["hero", "background"]);
+        assert_eq!(told.cache, Some(CacheMode::Refresh));
+        assert_eq!(told.max_cost, Some("0.05".parse().unwrap()));
+        assert_eq!(
+            (told.deadline, told.sdk_retry),
+            (Some(Duration::from_secs(30)), 2)
+        );
+        assert_eq!(
+            Told::read(&headers(&[("x-pixtoll-max-cost", "cheap")])),
+            Told::default()
+        );
+    }
+
+    #[test]
+    fn our_headers_do_not_go_on() {
+        let mut all = headers(&[
+            ("x-pixtoll-app", "a"),
+            ("x-pixtoll-token", "t"),
+            ("x-other", "b"),
+        ]);
+        strip(&mut all);
+        assert_eq!(all, headers(&[("x-other", "b")]));
+    }
+
+    #[test]
+    fn headers_that_may_hold_a_secret_are_not_shown() {
+        for name in [
+            "authorization",
+            "api-key",
+            "x-goog-api-key",
+            "x-amz-security-token",
+            "cookie",
+            "openai-token",
+        ] {
+            assert!(!may_be_seen(name), "{name}");
+        }
+        for name in ["user-agent", "x-stainless-lang", "content-type"] {
+            assert!(may_be_seen(name), "{name}");
+        }
+    }
+}

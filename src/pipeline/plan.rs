@@ -1,0 +1,301 @@
+//! From a wish to an attempt: whether a target can be used now, and what exactly would be sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Pipeline;
+use super::call::Call;
+use super::provider::Provider;
+use crate::action::{Route, Target};
+use crate::bill::Quote;
+use crate::cache::{Around, Key};
+use crate::dialect::Dialect;
+use crate::image::capability::Unmet;
+use crate::image::{Delivery, ImageRequest, ModelId};
+use crate::record::By;
+use crate::upstream::Destination;
+
+/// One attempt, worked out and not yet made.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) provider: Arc<Provider>,
+    pub(super) destination: Destination,
+    pub(super) dialect: &'static dyn Dialect,
+    /// Cut to the model's measure.
+    pub(super) request: ImageRequest,
+    pub(super) quote: Option<Quote>,
+    /// Nothing was changed: the app's own bytes go out.
+    pub(super) untouched: bool,
+    /// The rule that sends it here.
+    pub(super) by: Option<By>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) lost: Vec<&'static str>,
+    pub(super) unmet: Vec<Unmet>,
+    /// The app's own credential goes along, as opposed to one of ours.
+    pub(super) own_credential: bool,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan")
+            .field("model", &self.request.model)
+            .field("untouched", &self.untouched)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// The plan for the call as the rules left it.
+    ///
+    /// # Errors
+    /// Why nothing can be sent, in words for people.
+    pub(super) fn plan_first(&self, call: &Call) -> Result<Plan, String> {
+        match &call.route {
+            Some(routed) => self.plan_route(call, &routed.route, Some(&routed.by)),
+            None => self.plan_own(call),
+        }
+    }
+
+    /// The plan for the model that the app itself named.
+    pub(super) fn plan_own(&self, call: &Call) -> Result<Plan, String> {
+        let arrived = &call.arrived;
+        let untouched = call.request == *call.asked;
+        let mut plan = Plan {
+            provider: Arc::clone(&arrived.provider),
+            destination: arrived.provider.reached_at(&arrived.destination).clone(),
+            dialect: call.dialect(),
+            quote: None,
+            request: call.request.clone(),
+            untouched,
+            by: None,
+            timeout: None,
+            lost: Vec::new(),
+            unmet: Vec::new(),
+            own_credential: true,
+        };
+        if !untouched && let Some(row) = self.book.model(&call.request.model) {
+            let fitted = row
+                .capability
+                .fit(&call.request, &call.change.keep)
+                .map_err(|misfit| misfit.why)?;
+            plan.request = fitted.request;
+            plan.unmet = fitted.unmet;
+            plan.lost = fitted.lost;
+        }
+        plan.quote = self.book.quote(&plan.request);
+        Ok(plan)
+    }
+
+    /// The plan for the first target of a route that can be used now; of a class, its cheapest
+    /// member that fits.
+    ///
+    /// # Errors
+    /// Why none can.
+    pub(super) fn plan_route(
+        &self,
+        call: &Call,
+        route: &Route,
+        by: Option<&By>,
+    ) -> Result<Plan, String> {
+        let mut reasons = Vec::new();
+        for target in &route.targets {
+            match self.plan_target(call, route, target, by) {
+                Ok(plan) => return Ok(plan),
+                Err(why) => reasons.push(why),
+            }
+        }
+        Err(if reasons.is_empty() {
+            "the route names no target".to_owned()
+        } else {
+            reasons.join("; ")
+        })
+    }
+
+    fn plan_target(
+        &self,
+        call: &Call,
+        route: &Route,
+        target: &Target,
+        by: Option<&By>,
+    ) -> Result<Plan, String> {
+        match target {
+            Target::Model(model) => self.plan_model(call, route, model, by),
+            Target::Class(name) => {
+                let class = self
+                    .policy
+                    .classes
+                    .get(name)
+                    .ok_or_else(|| format!("there is no class `{name}`"))?;
+                let mut reasons = Vec::new();
+                let mut plans = Vec::new();
+                for model in &class.models {
+                    match self.plan_model(call, route, model, by) {
+                        Ok(plan) => plans.push(plan),
+                        Err(why) => reasons.push(why),
+                    }
+                }
+                plans.retain(|plan| match (class.max_cost, &plan.quote) {
+                    (Some(most), Some(quote)) => quote.high <= most,
+                    (Some(_), None) => false,
+                    (None, _) => true,
+                });
+                plans
+                    .into_iter()
+                    .min_by_key(|plan| {
+                        plan.quote
+                            .as_ref()
+                            .map_or(crate::money::Usd::MAX, |quote| quote.expected)
+                    })
+                    .ok_or_else(|| {
+                        format!(
+                            "no member of class `{name}` can serve it: {}",
+                            reasons.join("; ")
+                        )
+                    })
+            }
+        }
+    }
+
+    fn plan_model(
+        &self,
+        call: &Call,
+        route: &Route,
+        model: &ModelId,
+        by: Option<&By>,
+    ) -> Result<Plan, String> {
+        let provider = self
+            .providers
+            .named(model.provider())
+            .ok_or_else(|| format!("{model}: no provider `{}` is configured", model.provider()))?;
+        let dialect = provider.dialect.ok_or_else(|| {
+            format!(
+                "{model}: this version cannot speak to `{}` yet",
+                provider.name
+            )
+        })?;
+        let row = self
+            .book
+            .model(model)
+            .ok_or_else(|| format!("{model}: the price book does not know it"))?;
+        let own = provider.name == call.arrived.provider.name;
+        let destination = if own {
+            provider.reached_at(&call.arrived.destination).clone()
+        } else {
+            provider
+                .home()
+                .cloned()
+                .ok_or_else(|| format!("{model}: `{}` has no address", provider.name))?
+        };
+        if !own && provider.key.is_none() {
+            return Err(format!(
+                "{model}: no API key for `{}` (set providers.{}.api_key)",
+                provider.name, provider.name
+            ));
+        }
+        let today = call.decision.at.strftime("%Y-%m-%d").to_string();
+        if row.capability.retired(&today) {
+            return Err(format!("{model}: retired"));
+        }
+        let mut request = call.request.clone();
+        request.model = row.id.clone();
+        let change = &route.change;
+        change.apply(&mut request, &|request: &ImageRequest| {
+            self.measure(request)
+        });
+        let keep = if change.keep == crate::image::capability::Keep::Nothing {
+            &call.change.keep
+        } else {
+            &change.keep
+        };
+        let fitted = row
+            .capability
+            .fit(&request, keep)
+            .map_err(|misfit| format!("{model}: {}", misfit.why))?;
+        let mut request = fitted.request;
+        let mut lost = fitted.lost;
+        if dialect.name() != call.dialect().name() && !request.extra.is_empty() {
+            request.extra.clear();
+            lost.push("extra");
+        }
+        if !row.capability.stream {
+            request.stream = false;
+        }
+        request.delivery = delivery_for(&request, &row.capability.deliveries);
+        let quote = self.book.quote(&request);
+        within_bounds(call, route, model, quote.as_ref())?;
+        let untouched = own && request == *call.asked;
+        Ok(Plan {
+            provider: Arc::clone(provider),
+            destination,
+            dialect,
+            request,
+            quote,
+            untouched,
+            by: by.cloned(),
+            timeout: route.timeout,
+            lost,
+            unmet: fitted.unmet,
+            own_credential: own,
+        })
+    }
+
+    /// The identity of a purchase of `request` for this call.
+    pub(super) fn key_of(&self, call: &Call, request: &ImageRequest) -> Key {
+        let around = Around {
+            partition: &call.partition,
+            query: call.arrived.head.target.query(),
+            variant: call.variant,
+            inert: call.dialect().inert(),
+        };
+        Key::of(request, &around)
+    }
+}
+
+/// How the provider is to hand its pictures over: as the caller wants them if it can, so that
+/// nothing need be re-encoded.
+fn delivery_for(request: &ImageRequest, offered: &[Delivery]) -> Delivery {
+    if offered.contains(&request.delivery) || offered.is_empty() {
+        return request.delivery;
+    }
+    if offered.contains(&Delivery::Base64) {
+        Delivery::Base64
+    } else {
+        offered[0]
+    }
+}
+
+fn within_bounds(
+    call: &Call,
+    route: &Route,
+    model: &ModelId,
+    quote: Option<&Quote>,
+) -> Result<(), String> {
+    if let Some(most) = route.max_cost {
+        let quote =
+            quote.ok_or_else(|| format!("{model}: unpriced, and the route has a max_cost"))?;
+        if quote.high > most {
+            return Err(format!(
+                "{model}: {} is more than max_cost {}",
+                quote.high.pretty(),
+                most.pretty()
+            ));
+        }
+    }
+    if let Some(thousandths) = route.max_share {
+        let asked = call
+            .asked_quote
+            .as_ref()
+            .ok_or_else(|| format!("{model}: what was asked has no price to share"))?;
+        let quote =
+            quote.ok_or_else(|| format!("{model}: unpriced, and the route has a max_share"))?;
+        let most = asked.expected.scaled(thousandths, 1000);
+        if quote.expected > most {
+            return Err(format!(
+                "{model}: {} is more than max_share allows ({})",
+                quote.expected.pretty(),
+                most.pretty()
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The first station: what arrived is read, priced as it was asked, and given a record.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use jiff::Timestamp;
+
+use super::call::{Arrived, Call, Unread};
+use super::door::Door;
+use super::own_headers::Told;
+use super::rescue::Rescued;
+use super::{Pipeline, answer};
+use crate::action::{CachePolicy, CacheScope, Change};
+use crate::cache::Partition;
+use crate::image::{FailureKind, ImageRequest, ModelId};
+use crate::record::{Asked, Asking, Decision, Id, InputFacts};
+
+impl Pipeline {
+    /// Reads a call and quotes it as it was asked: the yardstick for everything saved later.
+    pub(super) fn read(&self, arrived: Arrived) -> Result<Call, Box<Unread>> {
+        let began = Instant::now();
+        let recognised = arrived.recognised;
+        let read = recognised.dialect.read_request(
+            &arrived.provider.name,
+            recognised.operation,
+            &arrived.head,
+            &arrived.body,
+        );
+        let asked = match read {
+            Ok(asked) => asked,
+            Err(why) => return Err(Box::new(Unread { arrived, why })),
+        };
+        let asked_quote = self.book.quote(&asked);
+        let asked_pixels = self.book.expected_pixels(&asked);
+        let told = Told::read(&arrived.head.headers);
+        let digest = self.credential(&arrived);
+        let mut decision = self.decision(&arrived, &asked, asked_quote.as_ref(), asked_pixels);
+        decision.credential = digest.map(|digest| hex(&digest[..4]).into());
+        let partition = match self.policy.scope {
+            CacheScope::Everyone => Partition::Everyone,
+            CacheScope::Credential => Partition::Credential(digest.unwrap_or_default()),
+        };
+        Ok(Call {
+            told: told.clone(),
+            began,
+            request: asked.clone(),
+            asked: Arc::new(asked),
+            asked_quote,
+            asked_pixels,
+            route: None,
+            change: Change::default(),
+            cache: CachePolicy {
+                mode: told.cache,
+                ..CachePolicy::default()
+            },
+            partition,
+            variant: 0,
+            upstream: Duration::ZERO,
+            attempts: 0,
+            served: None,
+            served_by: None,
+            decision,
+            arrived,
+        })
+    }
+
+    /// The record of a call as it arrived.
+    fn decision(
+        &self,
+        arrived: &Arrived,
+        asked: &ImageRequest,
+        quote: Option<&crate::bill::Quote>,
+        pixels: (u32, u32),
+    ) -> Decision {
+        let at = Timestamp::now();
+        let today = at.strftime("%Y-%m-%d").to_string();
+        let retired = self
+            .book
+            .model(&asked.model)
+            .is_some_and(|row| row.capability.retired(&today));
+        let inputs = asked
+            .inputs
+            .iter()
+            .map(|input| InputFacts::of(input, None))
+            .collect();
+        let asking = Asking {
+            pixels: Some(pixels),
+            quote,
+            retired,
+            inputs,
+        };
+        let record = Asked::from_request(asked, asking, self.policy.prompts);
+        let mut decision = Decision::new(
+            Id::new(),
+            at,
+            Arc::clone(&self.policy.instance),
+            arrived.recognised.dialect.name(),
+            asked.operation,
+            record,
+        );
+        decision.mode = self.policy.mode;
+        decision.app = arrived.caller.app.as_deref().unwrap_or("unknown").into();
+        decision.app_from = arrived.caller.from;
+        decision.tags = arrived
+            .caller
+            .tags
+            .iter()
+            .map(|tag| tag.as_str().into())
+            .collect();
+        decision.agent = arrived.head.header("user-agent").unwrap_or_default().into();
+        decision.via = arrived.via;
+        decision.user = asked
+            .user
+            .as_deref()
+            .map(|user| hex(&self.keyed(user)[..8]).into());
+        decision.sdk_retry = Told::read(&arrived.head.headers).sdk_retry;
+        decision.config = Arc::clone(&self.policy.config);
+        decision.book = self.book.digest().into();
+        decision
+    }
+
+    /// A keyed digest of the credential that the app sent.
+    fn credential(&self, arrived: &Arrived) -> Option<[u8; 16]> {
+        arrived
+            .recognised
+            .dialect
+            .credential(&arrived.head)
+            .map(|text| self.keyed(text))
+    }
+
+    pub(super) fn keyed(&self, text: &str) -> [u8; 16] {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(
+            &blake3::keyed_hash(&self.policy.credential_key, text.as_bytes()).as_bytes()[..16],
+        );
+        digest
+    }
+
+    /// A call that is not what its path promises is refused here, for nothing, with the field
+    /// named: no provider would make a picture of it.
+    pub(super) fn turn_away(&self, unread: Box<Unread>, mut door: Door) {
+        let Unread { arrived, why } = *unread;
+        let rescued = Rescued::ours(
+            400,
+            FailureKind::Invalid,
+            why.to_string(),
+            "correct the field in the app's request",
+        );
+        let mut reply = rescued.reply(arrived.recognised.dialect, None);
+        reply
+            .head
+            .headers
+            .insert("x-should-retry", HeaderValue::from_static("false"));
+        let nobody = ImageRequest::new(ModelId::new(&arrived.provider.name, "unknown"), "");
+        let mut decision = self.decision(&arrived, &nobody, None, (1, 1));
+        decision.asked.width = None;
+        decision.asked.height = None;
+        decision.decided = crate::record::Decided::as_asked(&decision.asked);
+        decision.error = Some(answer::error_record(&rescued));
+        decision.ended_at = Timestamp::now();
+        decision.add_up(None, None, &[]);
+        door.open(reply.head, reply.body.into());
+        self.log.write(&decision);
+    }
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,269 @@
+//! The second station: what the rules say of a call before it is sent.
+//!
+//! Every action is checked, applied to what later plugins see, and kept in the record with its
+//! reason, or with why it was not carried out. In observe mode all of that happens to a shadow of
+//! the request, and the call itself stays as it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::Pipeline;
+use super::call::{Call, Routed};
+use super::own_headers::may_be_seen;
+use super::rescue::Rescued;
+use crate::action::{Action, CachePolicy, CallView, Change, Made, Route};
+use crate::image::{FailureKind, ImageRequest};
+use crate::money::Usd;
+use crate::plugin::{HookOutcome, OnError, Plugin};
+use crate::record::{By, Decided, Mode, RuleRecord};
+
+const ON_REQUEST: &str = "on_request";
+
+impl Pipeline {
+    /// Asks every plugin in order; each sees the request as those before left it.
+    ///
+    /// # Errors
+    /// The refusal of a plugin, or of one that failed and is configured to refuse then.
+    pub(super) async fn consult_rules(&self, call: &mut Call) -> Result<(), Rescued> {
+        let verdict = self.ask_plugins(call).await;
+        let request = self.decided(call);
+        let pixels = self.book.expected_pixels(&request);
+        call.decision.decided =
+            Decided::from_request(&request, Some(pixels), self.book.quote(&request).as_ref());
+        if self.policy.mode == Mode::Observe {
+            // What would have been stands in the record; the call goes on untouched.
+            call.request = (*call.asked).clone();
+            call.route = None;
+            call.change = Change::default();
+            call.cache = CachePolicy::default();
+            return Ok(());
+        }
+        verdict
+    }
+
+    async fn ask_plugins(&self, call: &mut Call) -> Result<(), Rescued> {
+        let mut headers = None;
+        for plugin in self.plugins.iter().filter(|plugin| plugin.has_on_request()) {
+            let headers =
+                headers.get_or_insert_with(|| Arc::new(visible(&call.arrived.head.headers)));
+            let view = Arc::new(self.view(call, Arc::clone(headers)));
+            let outcome = plugin.on_request(view).await;
+            self.take(call, plugin, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, call: &mut Call, plugin: &Plugin, outcome: HookOutcome) -> Result<(), Rescued> {
+        if let Some(error) = outcome.error {
+            note_error(call, plugin, ON_REQUEST, &error, outcome.us);
+            return match plugin.on_error() {
+                OnError::Skip => Ok(()),
+                OnError::Refuse => Err(Rescued::refused(
+                    plugin.name(),
+                    "a rule that must not fail has failed; see the decision log",
+                    Some(503),
+                )),
+            };
+        }
+        for made in outcome.made {
+            self.apply(call, plugin, made, outcome.us)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, call: &mut Call, plugin: &Plugin, made: Made, us: u64) -> Result<(), Rescued> {
+        let mut record = RuleRecord::new(
+            plugin.name().into(),
+            plugin.digest().into(),
+            ON_REQUEST,
+            &made.action,
+            made.at,
+        );
+        record.us = us;
+        let observed = plugin.observe();
+        let mut refused = Ok(());
+        match made.action {
+            Action::Change(change) => self.change(call, &change, observed, &mut record),
+            Action::Route(route) => self.redirect(call, route, observed, &mut record),
+            Action::Refuse {
+                message, status, ..
+            } => {
+                record.applied = !observed;
+                if !observed {
+                    refused = Err(Rescued::refused(plugin.name(), &message, status));
+                }
+            }
+            Action::Cache(policy) => {
+                record.applied = !observed;
+                if !observed {
+                    merge(&mut call.cache, policy);
+                }
+            }
+            Action::Tag { names } => {
+                record.applied = true;
+                for name in names {
+                    if !call.decision.tags.iter().any(|tag| **tag == *name) {
+                        call.decision.tags.push(name.into());
+                    }
+                }
+            }
+            Action::Retry { .. } | Action::Stop { .. } => {
+                record.skipped = Some("there is no attempt yet".to_owned());
+            }
+            Action::Answer { .. } => {
+                record.skipped =
+                    Some("answering from a file is not available in this version".to_owned());
+            }
+        }
+        call.decision.rules.push(record.worded());
+        refused
+    }
+
+    fn change(&self, call: &mut Call, change: &Change, observed: bool, record: &mut RuleRecord) {
+        let mut shadow = call.request.clone();
+        let measure = |request: &ImageRequest| self.measure(request);
+        let applied = change.apply(&mut shadow, &measure);
+        record.take(&applied, self.policy.prompts);
+        if change.fit_requested {
+            record
+                .skipped
+                .get_or_insert_with(|| "fit is not available in this version".to_owned());
+        }
+        if observed {
+            record.applied = false;
+            return;
+        }
+        call.request = shadow;
+        if change.keep != crate::image::capability::Keep::Nothing {
+            call.change.keep = change.keep.clone();
+            record.applied = true;
+        }
+    }
+
+    /// Notes where a rule sends the call, if any of its targets can be used now.
+    fn redirect(&self, call: &mut Call, route: Route, observed: bool, record: &mut RuleRecord) {
+        record.from = Some(call.request.model.to_string());
+        match self.plan_route(call, &route, None) {
+            Ok(plan) => {
+                record.to = Some(plan.request.model.to_string());
+                record.applied = !observed;
+                if !observed {
+                    let by = By {
+                        plugin: Arc::clone(&record.plugin),
+                        hook: ON_REQUEST.into(),
+                    };
+                    call.route = Some(Routed { route, by });
+                }
+            }
+            Err(why) => record.skipped = Some(why),
+        }
+    }
+
+    /// The request as it would be sent first.
+    fn decided(&self, call: &Call) -> ImageRequest {
+        self.plan_first(call)
+            .map_or_else(|_| call.request.clone(), |plan| plan.request)
+    }
+
+    /// Price and pixels of a request, as the book sees them.
+    pub(super) fn measure(&self, request: &ImageRequest) -> (Option<Usd>, (u32, u32)) {
+        (
+            self.book.quote(request).map(|quote| quote.expected),
+            self.book.expected_pixels(request),
+        )
+    }
+
+    /// What a hook sees of a call now.
+    pub(super) fn view(&self, call: &Call, headers: Arc<BTreeMap<String, String>>) -> CallView {
+        CallView {
+            app: call.decision.app.to_string(),
+            tags: call
+                .decision
+                .tags
+                .iter()
+                .map(|tag| tag.to_string())
+                .collect(),
+            user: call.asked.user.clone(),
+            credential: call.decision.credential.as_deref().map(str::to_owned),
+            headers,
+            at: call.decision.at,
+            deadline: call.told.deadline,
+            max_cost: call.told.max_cost,
+            via: call.arrived.via,
+            dialect: call.dialect().name(),
+            sdk_retry: call.told.sdk_retry,
+            asked: Arc::clone(&call.asked),
+            asked_quote: call.asked_quote.clone(),
+            asked_pixels: call.asked_pixels,
+            quote: self.book.quote(&call.request),
+            pixels: self.book.expected_pixels(&call.request),
+            request: call.request.clone(),
+            attempts: call.attempts,
+            spent: call
+                .decision
+                .attempts
+                .iter()
+                .filter_map(|attempt| attempt.charge)
+                .sum(),
+            share_seed: self.key_of(call, &call.asked).seed(),
+            world: Arc::clone(&self.world),
+        }
+    }
+}
+
+/// Headers that hold no secret, for hooks.
+pub(super) fn visible(headers: &HeaderMap) -> BTreeMap<String, String> {
+    headers
+        .iter()
+        .filter(|(name, _)| may_be_seen(name.as_str()))
+        .filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        })
+        .collect()
+}
+
+/// Keeps in the record that a hook failed.
+pub(super) fn note_error(
+    call: &mut Call,
+    plugin: &Plugin,
+    hook: &'static str,
+    error: &crate::plugin::HookError,
+    us: u64,
+) {
+    tracing::warn!(
+        plugin = plugin.name(),
+        hook,
+        at = error.at,
+        "a rule failed: {}",
+        error.message
+    );
+    let mut record = RuleRecord::error(
+        plugin.name().into(),
+        plugin.digest().into(),
+        hook,
+        error.message.as_str(),
+        error.at.as_str(),
+    );
+    record.us = us;
+    call.decision.rules.push(record);
+}
+
+/// Lays one policy over another, field by field.
+fn merge(policy: &mut CachePolicy, over: CachePolicy) {
+    policy.mode = over.mode.or(policy.mode);
+    policy.ttl = over.ttl.or(policy.ttl);
+    policy.variants = over.variants.or(policy.variants);
+    policy.scope = over.scope.or(policy.scope);
+}
+
+/// The refusal for a call that no target can serve.
+pub(super) fn nowhere(why: &str) -> Rescued {
+    Rescued::ours(
+        502,
+        FailureKind::Invalid,
+        why.to_owned(),
+        "name another target in the rule, or configure its key",
+    )
+}

@@ -1,0 +1,162 @@
+//! What a proxy must refuse and an HTTP library need not: requests that two readers could read
+//! differently, and bodies without end. Two lengths in one head cannot be met here: the library
+//! keeps the one that counts, and every request is worded anew on its way out.
+
+use bytes::{Bytes, BytesMut};
+use http::header::HOST;
+use http::{Request, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use thiserror::Error;
+
+use super::{Answer, plain};
+
+/// Why a request is refused before anybody reads it.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum Fault {
+    #[error("the request has no Host header")]
+    NoHost,
+    #[error("the request has several Host headers")]
+    ManyHosts,
+    #[error("the Host header `{0}` is not a host and a port")]
+    BadHost(String),
+    #[error("the request's target is not a path")]
+    BadTarget,
+}
+
+impl Fault {
+    pub(super) fn answer(&self) -> Answer {
+        let mut answer = plain(StatusCode::BAD_REQUEST, &self.to_string());
+        answer.headers_mut().insert(
+            http::header::CONNECTION,
+            http::HeaderValue::from_static("close"),
+        );
+        answer
+    }
+}
+
+/// Refuses what could be read in two ways.
+///
+/// `CONNECT` over HTTP/1.0 without a Host is let through: Python's `requests` sends it.
+pub(super) fn check<B>(request: &Request<B>) -> Result<(), Fault> {
+    let headers = request.headers();
+    let is_connect = request.method() == http::Method::CONNECT;
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Fault::ManyHosts);
+    }
+    match host {
+        Some(host) => {
+            let text = host.to_str().unwrap_or_default();
+            if !is_host(text) {
+                return Err(Fault::BadHost(text.chars().take(80).collect()));
+            }
+        }
+        None if request.version() == Version::HTTP_11
+            && !is_connect
+            && request.uri().authority().is_none() =>
+        {
+            return Err(Fault::NoHost);
+        }
+        None => {}
+    }
+    let path = request.uri().path();
+    if !is_connect && !path.starts_with('/') {
+        return Err(Fault::BadTarget);
+    }
+    Ok(())
+}
+
+/// A name or address, with a port or none; no user, no list.
+fn is_host(text: &str) -> bool {
+    let parsed = text.parse::<http::uri::Authority>();
+    !text.contains('@')
+        && !text.contains(',')
+        && parsed.is_ok_and(|authority| !authority.host().is_empty())
+}
+
+/// Why a body is not in hand.
+#[derive(Debug)]
+pub(super) enum NoBody {
+    TooLarge,
+    Broken(hyper::Error),
+}
+
+/// The whole body, if it is no larger than `most` bytes.
+pub(super) async fn whole_body(mut body: Incoming, most: usize) -> Result<Bytes, NoBody> {
+    if body.size_hint().lower() > most as u64 {
+        return Err(NoBody::TooLarge);
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(NoBody::Broken)?.into_data() else {
+            continue;
+        };
+        if first.len() + rest.len() + data.len() > most {
+            return Err(NoBody::TooLarge);
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data; // most calls come in one piece, which need not be copied
+        } else {
+            if rest.is_empty() {
+                rest.reserve(
+                    first.len()
+                        + usize::try_from(body.size_hint().lower()).unwrap_or(0)
+                        + data.len(),
+                );
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn verdict(
+        build: impl Fn(http::request::Builder) -> http::request::Builder,
+    ) -> Result<(), Fault> {
+        check(&build(Request::builder()).body(()).unwrap())
+    }
+
+    #[test]
+    fn a_request_that_reads_in_two_ways_is_refused() {
+        assert_eq!(verdict(|r| r.uri("/").header("host", "a:1")), Ok(()));
+        assert_eq!(verdict(|r| r.uri("/")), Err(Fault::NoHost));
+        assert_eq!(
+            verdict(|r| r.uri("/").header("host", "a").header("host", "a")),
+            Err(Fault::ManyHosts)
+        );
+        for host in ["", "u@a", "a, b", "a b", "http://a"] {
+            assert!(
+                matches!(
+                    verdict(|r| r.uri("/").header("host", host)),
+                    Err(Fault::BadHost(_))
+                ),
+                "{host}"
+            );
+        }
+        assert_eq!(
+            verdict(|r| r.uri("*").header("host", "a")),
+            Err(Fault::BadTarget)
+        );
+    }
+
+    #[test]
+    fn connect_over_http_1_0_without_host_is_let_through() {
+        assert_eq!(
+            verdict(|r| r.method("CONNECT").uri("a:443").version(Version::HTTP_10)),
+            Ok(())
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! Answers that come encoded although identity was asked, decoded on the side.
+//!
+//! The caller gets the encoded bytes as they are; the reader and the cache get the plain ones.
+//! Bounded: a few kilobytes that unfold to gigabytes are a bomb, not a picture.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// No answer is decoded to more than this.
+const MOST: usize = 256 << 20;
+
+/// Why an answer cannot be decoded.
+#[derive(Debug, Error)]
+pub enum Undecodable {
+    #[error("the answer's content-encoding `{0}` is not one that was offered")]
+    Unknown(String),
+    #[error("the answer's {0} encoding is broken: {1}")]
+    Broken(&'static str, io::Error),
+    #[error("the answer unfolds to more than {} MiB", MOST >> 20)]
+    Bomb,
+}
+
+/// What decoded bytes collect in, up to the bound.
+#[derive(Debug, Default)]
+struct Sink {
+    fresh: Vec<u8>,
+    total: usize,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.total += bytes.len();
+        if self.total > MOST {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        self.fresh.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An incremental decoder of one answer.
+pub struct Decoder {
+    name: &'static str,
+    inner: Inner,
+}
+
+enum Inner {
+    Gzip(Box<flate2::write::MultiGzDecoder<Sink>>),
+    Deflate(Box<flate2::write::ZlibDecoder<Sink>>),
+    Brotli(Box<brotli::DecompressorWriter<Sink>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
+}
+
+impl Decoder {
+    /// The decoder for a content-encoding; `None` for identity.
+    ///
+    /// # Errors
+    /// [`Undecodable::Unknown`] for an encoding we do not know, or a stack of several.
+    pub fn of(encoding: &str) -> Result<Option<Decoder>, Undecodable> {
+        let encoding = encoding.trim().to_ascii_lowercase();
+        let (name, inner) = match encoding.as_str() {
+            "" | "identity" => return Ok(None),
+            "gzip" | "x-gzip" => (
+                "gzip",
+                Inner::Gzip(Box::new(
+                    flate2::write::MultiGzDecoder::new(Sink::default()),
+                )),
+            ),
+            "deflate" => (
+                "deflate",
+                Inner::Deflate(Box::new(flate2::write::ZlibDecoder::new(Sink::default()))),
+            ),
+            "br" => (
+                "br",
+                Inner::Brotli(Box::new(brotli::DecompressorWriter::new(
+                    Sink::default(),
+                    64 << 10,
+                ))),
+            ),
+            "zstd" => {
+                let decoder = zstd::stream::write::Decoder::new(Sink::default())
+                    .map_err(|error| Undecodable::Broken("zstd", error))?;
+                ("zstd", Inner::Zstd(Box::new(decoder)))
+            }
+            _ => return Err(Undecodable::Unknown(encoding)),
+        };
+        Ok(Some(Decoder { name, inner }))
+    }
+
+    /// Decodes on; what came out so far, perhaps nothing yet.
+    ///
+    /// # Errors
+    /// [`Undecodable::Broken`] and [`Undecodable::Bomb`].
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<Bytes, Undecodable> {
+        let written = match &mut self.inner {
+            Inner::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Inner::Deflate(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Inner::Brotli(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Inner::Zstd(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+        };
+        self.outcome(written)
+    }
+
+    fn outcome(&mut self, written: io::Result<()>) -> Result<Bytes, Undecodable> {
+        let name = self.name;
+        let sink = self.sink();
+        match written {
+            Err(_) if sink.total > MOST => Err(Undecodable::Bomb),
+            Err(error) => Err(Undecodable::Broken(name, error)),
+            Ok(()) => Ok(std::mem::take(&mut sink.fresh).into()),
+        }
+    }
+
+    fn sink(&mut self) -> &mut Sink {
+        match &mut self.inner {
+            Inner::Gzip(decoder) => decoder.get_mut(),
+            Inner::Deflate(decoder) => decoder.get_mut(),
+            Inner::Brotli(decoder) => decoder.get_mut(),
+            Inner::Zstd(decoder) => decoder.get_mut(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Decoder({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(encoding: &str, plain: &[u8]) -> Vec<u8> {
+        match encoding {
+            "gzip" => {
+                let mut e = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                e.write_all(plain).unwrap();
+                e.finish().unwrap()
+            }
+            "deflate" => {
+                let mut e =
+                    flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+                e.write_all(plain).unwrap();
+                e.finish().unwrap()
+            }
+            "br" => {
+                let mut out = Vec::new();
+                brotli::BrotliCompress(
+                    &mut &plain[..],
+                    &mut out,
+                    &brotli::enc::BrotliEncoderParams::default(),
+                )
+                .unwrap();
+                out
+            }
+            "zstd" => zstd::encode_all(plain, 1).unwrap(),
+            _ => plain.to_vec(),
+        }
+    }
+
+    #[test]
+    fn every_encoding_decodes_however_it_is_cut() {
+        let plain: Vec<u8> = (0..50_000u32)
+            .flat_map(|n| (n * n % 251).to_le_bytes())
+            .collect();
+        for encoding in ["gzip", "deflate", "br", "zstd"] {
+            for cut in [1, 100, 1 << 20] {
+                let mut decoder = Decoder::of(encoding).unwrap().unwrap();
+                let coded = encoded(encoding, &plain);
+                let got: Vec<u8> = coded
+                    .chunks(cut)
+                    .flat_map(|chunk| decoder.feed(chunk).unwrap())
+                    .collect();
+                assert!(got == plain, "{encoding} in pieces of {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_not_unfolded() {
+        let bomb = encoded("zstd", &vec![0; MOST + (1 << 20)]);
+        let mut decoder = Decoder::of("zstd").unwrap().unwrap();
+        let end = bomb
+            .chunks(1024)
+            .map(|chunk| decoder.feed(chunk))
+            .find_map(Result::err);
+        assert!(matches!(end, Some(Undecodable::Bomb)), "{end:?}");
+    }
+
+    #[test]
+    fn what_is_broken_or_unknown_says_so() {
+        assert!(matches!(
+            Decoder::of("gzip, br"),
+            Err(Undecodable::Unknown(_))
+        ));
+        assert!(Decoder::of("identity").unwrap().is_none());
+        let mut decoder = Decoder::of("gzip").unwrap().unwrap();
+        assert!(matches!(
+            decoder.feed(b"this is no gzip stream"),
+            Err(Undecodable::Broken("gzip", _))
+        ));
+    }
+}

@@ -1,0 +1,134 @@
+//! `kill -9` under load: every bill on the providers' list has its row, once.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pixtoll::sim::{Sim, SimOptions};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+use crate::harness::{cat, post, read_answer};
+
+fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
+    let config = serde_json::json!({
+        "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join("state"),
+        "providers": {"openai": {"upstream": sim.url()}},
+    });
+    let path = dir.join("pixtoll.yaml");
+    std::fs::write(&path, config.to_string()).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+        .args(["serve", "--config"])
+        .arg(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+async fn address(child: &mut Child) -> String {
+    let out = tokio::process::ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line).await.unwrap();
+    line.split_whitespace()
+        .nth(3)
+        .unwrap_or_else(|| panic!("{line}"))
+        .to_owned()
+}
+
+/// Calls without end, until the proxy is gone.
+async fn hammer(address: String, round: usize, lane: usize) {
+    for n in 0.. {
+        let Ok(mut tcp) = tokio::net::TcpStream::connect(&address).await else {
+            return;
+        };
+        let body = cat(&format!("round {round} lane {lane} call {n}")).to_string();
+        let request = post(
+            &address,
+            "/openai/v1/images/generations",
+            &[],
+            "application/json",
+            &body,
+        );
+        if tcp.write_all(request.as_bytes()).await.is_err()
+            || read_answer(&mut tcp).await.status() == 0
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bill_has_its_row_once_however_often_we_are_killed() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let sim = Sim::start(([127, 0, 0, 1], 0).into(), SimOptions::default())
+        .await
+        .unwrap();
+    for round in 0..20 {
+        let mut child = serve(dir.path(), &sim);
+        let address = address(&mut child).await;
+        let lanes: Vec<_> = (0..8)
+            .map(|lane| tokio::spawn(hammer(address.clone(), round, lane)))
+            .collect();
+        let before = sim.requests().len() as u64;
+        // Killed once some calls are through and more are under way; where exactly differs each time.
+        let some = tokio::time::timeout(
+            Duration::from_secs(20),
+            sim.wait_for_requests(before + 3 + round as u64 % 7),
+        );
+        some.await.expect("calls arrive");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for lane in lanes {
+            lane.await.unwrap();
+        }
+    }
+    // One more start takes over what the dead left.
+    let ledger = pixtoll::ledger::Ledger::open(
+        &dir.path().join("state/ledger.db"),
+        pixtoll::ledger::Sync::Crash,
+    )
+    .await
+    .unwrap();
+    let totals = ledger
+        .totals(&pixtoll::ledger::Filter::default())
+        .await
+        .unwrap();
+    let bills = sim.bills();
+    assert!(bills.len() > 20, "{}", bills.len());
+    let rows = rows(&ledger).await;
+    for bill in &bills {
+        let named = rows
+            .iter()
+            .filter(|row| row.as_deref() == Some(bill.id.as_str()))
+            .count();
+        assert!(named <= 1, "{} is booked {named} times", bill.id);
+    }
+    let settled = rows.iter().flatten().count();
+    let unknown = rows.len() - settled;
+    assert_eq!(settled + unknown, rows.len());
+    assert!(
+        bills
+            .iter()
+            .filter(|bill| !rows.iter().flatten().any(|id| *id == bill.id))
+            .count()
+            <= unknown,
+        "a bill without a row: {} bills, {settled} settled, {unknown} unknown",
+        bills.len()
+    );
+    assert!(totals.open == 0, "no hold stays open");
+    let spent = (totals.spent + totals.unknown).nano();
+    assert!(
+        spent >= bills.iter().map(|bill| bill.nano_usd).sum::<i64>(),
+        "no settled charge is lost"
+    );
+}
+
+/// The request id of every row; `None` where the end was not seen.
+async fn rows(ledger: &pixtoll::ledger::Ledger) -> Vec<Option<String>> {
+    ledger
+        .all_rows()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|row| row.settled.and_then(|settled| settled.request_id))
+        .collect()
+}

@@ -1,0 +1,258 @@
+//! Rules at work through the sockets: moved, capped, refused, saved from failure.
+
+use pixtoll::config::{Mode, PluginEntry};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Rig, cat, post, read_answer};
+
+fn png_size(answer: &Answer) -> (u32, u32) {
+    use base64::Engine as _;
+    let text = answer.json()["data"][0]["b64_json"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let picture = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap();
+    pixtoll::image::header::read(&picture).pixels.unwrap()
+}
+
+fn shipped(name: &str, with: Value) -> PluginEntry {
+    PluginEntry {
+        with: with.as_object().cloned().unwrap_or_default(),
+        ..PluginEntry::named(name)
+    }
+}
+
+#[tokio::test]
+async fn icons_to_cheap_moves_icons_and_nothing_else() {
+    let rig = Rig::with(|s| {
+        s.plugins.push(shipped(
+            "icons_to_cheap",
+            json!({"to": "stability/sd3.5-medium"}),
+        ))
+    })
+    .await;
+    let mut icon = cat("a flat icon of a fox");
+    icon["quality"] = json!("medium");
+    let moved = rig.generate(&icon).await;
+    assert_eq!(
+        moved.header("x-pixtoll-route"),
+        Some("stability/sd3.5-medium")
+    );
+    assert_eq!(png_size(&moved), (1024, 1024));
+    let stayed = rig.generate(&cat("an iconic lion")).await;
+    assert_eq!(stayed.header("x-pixtoll-route"), Some("openai/gpt-image-2"));
+    // At low quality the asked model is the cheaper one, and no rule raises a price by accident.
+    let cheaper = rig.generate(&cat("an icon of a key")).await;
+    assert_eq!(
+        cheaper.header("x-pixtoll-route"),
+        Some("openai/gpt-image-2")
+    );
+    let decisions = rig.decisions(3).await;
+    assert!(
+        decisions[2]["rules"][0]["skipped"]
+            .as_str()
+            .unwrap()
+            .contains("max_share")
+    );
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn cap_resolution_cuts_and_says_what_it_saved() {
+    let rig = Rig::with(|s| {
+        s.plugins
+            .push(shipped("cap_resolution", json!({"max_side": 1024})))
+    })
+    .await;
+    let large = json!({"model": "gpt-image-2", "prompt": "a desk", "size": "2048x2048", "quality": "medium"});
+    assert_eq!(png_size(&rig.generate(&large).await), (1024, 1024));
+    let decision = &rig.decisions(1).await[0];
+    assert_eq!(decision["decided"]["size"], "1024x1024");
+    assert!(decision["saved_by"]["resolution"].as_f64().unwrap() > 0.0);
+    assert_eq!(decision["rules"][0]["set"]["size"], "1024x1024");
+}
+
+#[tokio::test]
+async fn a_chain_leaves_an_overloaded_provider() {
+    let rig = Rig::with(|s| {
+        s.plugins.push(shipped(
+            "retry_chain",
+            json!({"chain": ["stability/sd3.5-medium"]}),
+        ))
+    })
+    .await;
+    rig.script("openai", &["overloaded", "overloaded", "overloaded"]);
+    let answer = rig.generate(&cat("a bowl")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    assert_eq!(
+        answer.header("x-pixtoll-route"),
+        Some("stability/sd3.5-medium")
+    );
+    let decision = &rig.decisions(1).await[0];
+    assert_eq!(
+        decision["attempts"].as_array().unwrap().last().unwrap()["by"]["plugin"],
+        "retry_chain"
+    );
+    assert_eq!(rig.sim().bills().len(), 1);
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn what_may_have_been_billed_is_not_bought_again_unless_a_rule_says_so() {
+    let rule = |words: &str| {
+        format!(
+            "return {{ on_failure = function(call, failure) return call:route(\"stability/sd3.5-medium\", {{ {words} }}) end }}"
+        )
+    };
+    let careful = Rig::with_rule(&rule("")).await;
+    careful.script("openai", &["drop"]);
+    let answer = careful.generate(&cat("a kite")).await;
+    assert_eq!(answer.status(), 502);
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert_eq!(careful.sim().bills().len(), 1);
+    let decision = &careful.decisions(1).await[0];
+    assert_eq!(decision["attempts"][0]["outcome"], "unknown");
+    assert!(
+        careful.booked().await >= careful.billed(),
+        "unknown is booked at what it cost at most"
+    );
+
+    let bold = Rig::with_rule(&rule("may_pay_twice = true")).await;
+    bold.script("openai", &["drop"]);
+    assert_eq!(bold.generate(&cat("a kite")).await.status(), 200);
+    assert_eq!(bold.sim().bills().len(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_dialects_own_error() {
+    let rig = Rig::with_rule(
+        "return { on_request = function(call) return call:refuse(\"no dragons\", { reason = \"house rule\" }) end }",
+    )
+    .await;
+    let answer = rig.generate(&cat("a dragon")).await;
+    assert_eq!(answer.status(), 403);
+    assert!(
+        answer.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("no dragons")
+    );
+    assert_eq!(rig.sim().requests().len(), 0);
+    assert_eq!(rig.decisions(1).await[0]["error"]["by"], "plugin");
+}
+
+#[tokio::test]
+async fn a_rule_that_fails_is_named_and_harms_nobody() {
+    let rig = Rig::with_rule("return { on_request = function(call) while true do end end }").await;
+    let answer = rig.generate(&cat("a cat")).await;
+    assert_eq!(answer.status(), 200);
+    let decision = &rig.decisions(1).await[0];
+    assert_eq!(decision["rules"][0]["did"], "error");
+    assert!(
+        decision["rules"][0]["at"]
+            .as_str()
+            .unwrap()
+            .contains(".lua")
+    );
+}
+
+#[tokio::test]
+async fn observe_mode_decides_and_changes_nothing() {
+    let rig = Rig::with(|settings| {
+        settings.mode = Mode::Observe;
+        settings
+            .plugins
+            .push(shipped("cap_resolution", json!({"max_side": 1024})));
+    })
+    .await;
+    let large = json!({"model": "gpt-image-2", "prompt": "a desk", "size": "2048x2048", "quality": "medium"});
+    for _ in 0..2 {
+        assert_eq!(png_size(&rig.generate(&large).await), (2048, 2048));
+    }
+    assert_eq!(rig.sim().bills().len(), 2, "no hit either");
+    let decisions = rig.decisions(2).await;
+    assert_eq!(decisions[0]["decided"]["size"], "1024x1024");
+    assert_eq!(decisions[0]["would"]["cache"], "miss");
+    assert_eq!(decisions[1]["would"]["cache"], "hit");
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn a_stability_caller_is_served_by_openai_in_its_own_words() {
+    let rig = Rig::with_rule(
+        "return { on_request = function(call) return call:route(\"openai/gpt-image-2\", { quality = \"low\" }) end }",
+    )
+    .await;
+    let form = "--XX\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na red boat\r\n--XX\r\nContent-Disposition: form-data; name=\"aspect_ratio\"\r\n\r\n3:2\r\n--XX--\r\n";
+    let bytes = rig
+        .call(
+            "api.stability.ai",
+            "/v2beta/stable-image/generate/core",
+            &[("accept", "image/*")],
+            "multipart/form-data; boundary=XX",
+            form,
+        )
+        .await;
+    assert_eq!(bytes.status(), 200, "{}", bytes.text());
+    assert_eq!(bytes.header("content-type"), Some("image/png"));
+    assert_eq!(bytes.header("finish-reason"), Some("SUCCESS"));
+    let (width, height) = pixtoll::image::header::read(&bytes.body).pixels.unwrap();
+    assert!(width > height, "{width}x{height}");
+    let json = rig
+        .call(
+            "api.stability.ai",
+            "/v2beta/stable-image/generate/core",
+            &[("accept", "application/json")],
+            "multipart/form-data; boundary=XX",
+            form,
+        )
+        .await;
+    assert_eq!(json.json()["finish_reason"], "SUCCESS");
+    assert_eq!(
+        rig.sim().bills().len(),
+        1,
+        "the same picture, in another wrapping"
+    );
+}
+
+#[tokio::test]
+async fn a_caller_that_wants_urls_gets_one_that_works() {
+    let rig = Rig::with_rule(
+        "return { on_request = function(call) return call:route(\"stability/sd3.5-medium\", {}) end }",
+    )
+    .await;
+    let asked = json!({"model": "dall-e-3", "prompt": "a fox", "size": "1024x1024", "response_format": "url"});
+    let answer = rig.generate(&asked).await;
+    let url = answer.json()["data"][0]["url"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{}", answer.text()))
+        .to_owned();
+    let path = url
+        .split_once("://")
+        .unwrap()
+        .1
+        .split_once('/')
+        .unwrap()
+        .1
+        .to_owned();
+    let mut tcp = tokio::net::TcpStream::connect(rig.address()).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {}\r\n\r\n", rig.address());
+    tokio::io::AsyncWriteExt::write_all(&mut tcp, request.as_bytes())
+        .await
+        .unwrap();
+    let picture = read_answer(&mut tcp).await;
+    assert_eq!(
+        pixtoll::image::header::read(&picture.body).pixels,
+        Some((1024, 1024))
+    );
+    let guess = post(
+        &rig.address().to_string(),
+        "/_pixtoll/pictures/0000",
+        &[],
+        "text/plain",
+        "",
+    );
+    assert!(rig.raw(&guess).await.starts_with("HTTP/1.1 404"));
+}
