@@ -200,11 +200,15 @@ async fn summary(app: &App, decisions: &[Value]) -> bool {
             .map(|decision| money(decision, pointer))
             .sum()
     };
-    let calls = |pointer: &str| {
-        decisions
+    // A call that a chain rescued may have become dearer: that is the chain's line, not a lever's.
+    let pulled = |pointer: &str| -> Vec<Usd> {
+        let steady = decisions
             .iter()
-            .filter(|decision| money(decision, pointer) > Usd::ZERO)
-            .count()
+            .filter(|decision| decision.pointer("/attempts/1").is_none());
+        steady
+            .map(|decision| money(decision, pointer))
+            .filter(|saved| *saved > Usd::ZERO)
+            .collect()
     };
     println!("What each lever did                                 calls      saved");
     let levers = [
@@ -217,10 +221,11 @@ async fn summary(app: &App, decisions: &[Value]) -> bool {
         ("resolution: capped at 1024", "/saved_by/resolution"),
     ];
     for (what, pointer) in levers {
+        let saved = pulled(pointer);
         println!(
             "  {what:<46} {:>8} {:>10}",
-            calls(pointer),
-            sum(pointer).pretty()
+            saved.len(),
+            saved.into_iter().sum::<Usd>().pretty()
         );
     }
     let (rescued, avoided) = blind_retries(decisions);

@@ -36,7 +36,7 @@ def test_twenty_equal_calls_at_once_are_bought_once(rig):
 
 def test_a_rule_moves_a_call_and_the_answer_is_openais(rig):
     rig.configure(**ICONS)
-    (answer,) = rig.python("openai_generate.py", "flat icon of a fox", 1)
+    (answer,) = rig.python("openai_generate.py", "flat icon of a fox", 1, '{"quality": "medium"}')
     assert answer["png"] and answer["headers"]["x-pixtoll-route"] == "stability/sd3.5-medium"
     (bill,) = rig.sim.bills()
     assert bill["provider"] == "stability"

@@ -81,7 +81,7 @@ pub(super) fn scenes() -> Vec<Scene> {
             "An overloaded provider: the chain waits, and then goes elsewhere.",
             vec![call("a bowl of pears", "1024x1024", "low"), call("a bowl of plums", "1024x1024", "low")],
         )
-        .scripted("openai", &["rate_limited retry_after=0", "ok", "overloaded", "overloaded", "overloaded"]),
+        .scripted("openai", &["rate_limited retry_after=0", "ok", "overloaded", "overloaded"]),
         Scene::of(
             "A prompt that moderation refuses: the app gets the provider's own error, for nothing.",
             vec![call("something it refuses", "1024x1024", "low")],

@@ -9,9 +9,8 @@ from openai import OpenAI
 prompt, times, *rest = sys.argv[1:]
 client = OpenAI()
 for _ in range(int(times)):
-    raw = client.images.with_raw_response.generate(
-        model="gpt-image-2", prompt=prompt, size="1024x1024", quality="low", **(json.loads(rest[0]) if rest else {})
-    )
+    fields = {"size": "1024x1024", "quality": "low"} | (json.loads(rest[0]) if rest else {})
+    raw = client.images.with_raw_response.generate(model="gpt-image-2", prompt=prompt, **fields)
     answer = raw.parse()
     picture = base64.b64decode(answer.data[0].b64_json)
     headers = {name: value for name, value in raw.headers.items() if name.startswith(("x-pixtoll", "cache-status"))}
