@@ -4,7 +4,7 @@
 //! arrived: an entry costs no copy to make and none to answer from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
@@ -31,6 +31,8 @@ pub struct Entry {
     pub bought_by: String,
     pub bought_at: Instant,
     pub ttl: Duration,
+    /// Its caller went away before the answer was whole.
+    pub unreceived: AtomicBool,
 }
 
 /// An answer in the bytes it came in, decoded.
@@ -75,12 +77,20 @@ const OVERHEAD: usize = 1024;
 /// Requests whose turn among variants is remembered.
 const TURNS: u64 = 100_000;
 
+/// How long a purchase is remembered for the retries of those who bought it.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// The part of the store's bytes that such memories may take.
+const REMEMBERED_SHARE: u64 = 8;
+
 /// Everything bought and still good.
 #[derive(Debug)]
 pub struct Store {
     entries: Cache<u128, Arc<Entry>>,
     /// Whose turn it is among the variants of an unseeded request.
     turns: Cache<u128, Arc<AtomicU32>>,
+    /// What may not be sold again, and yet was paid for: an app that retries, or that asks again
+    /// because the answer never reached it, must not pay twice.
+    recent: Cache<u128, Arc<Entry>>,
 }
 
 struct OwnTtl;
@@ -114,6 +124,11 @@ impl Store {
                 .max_capacity(TURNS)
                 .time_to_idle(Duration::from_secs(86_400))
                 .build(),
+            recent: Cache::builder()
+                .max_capacity(capacity / REMEMBERED_SHARE)
+                .weigher(|_, entry: &Arc<Entry>| entry.weight())
+                .time_to_live(REMEMBERED)
+                .build(),
         }
     }
 
@@ -131,6 +146,21 @@ impl Store {
         }
     }
 
+    /// Remembers a purchase for those who bought it, though it may not be sold again.
+    pub fn remember(&self, entry: Arc<Entry>) {
+        self.recent.insert(entry.key.hash(), entry);
+    }
+
+    /// The purchase that a retry repeats, or that nobody received: handed over once more.
+    pub fn recall(&self, key: &Key, is_retry: bool) -> Option<Arc<Entry>> {
+        let entry = self
+            .recent
+            .get(&key.hash())
+            .filter(|entry| entry.key == *key)?;
+        let unreceived = entry.unreceived.swap(false, Ordering::AcqRel);
+        (is_retry || unreceived).then_some(entry)
+    }
+
     /// Which of `variants` pictures of the request with this key a call gets: each in its turn.
     pub fn turn(&self, key: &Key, variants: u32) -> u32 {
         if variants <= 1 {
@@ -138,6 +168,15 @@ impl Store {
         }
         let turn = self.turns.get_with(key.hash(), Arc::default);
         turn.fetch_add(1, Ordering::Relaxed) % variants
+    }
+
+    /// The picture whose turn it was last: what a retry repeats.
+    pub fn last_turn(&self, key: &Key, variants: u32) -> u32 {
+        let turns = self
+            .turns
+            .get(&key.hash())
+            .map_or(0, |turn| turn.load(Ordering::Relaxed));
+        turns.wrapping_sub(1) % variants.max(1)
     }
 
     /// Entries and bytes held, nearly.
@@ -193,7 +232,28 @@ mod tests {
             bought_by: String::new(),
             bought_at: Instant::now(),
             ttl,
+            unreceived: AtomicBool::new(false),
         })
+    }
+
+    #[test]
+    fn what_may_not_be_sold_again_is_still_there_for_its_buyer() {
+        let store = Store::new(1 << 20);
+        let bought = entry("a", 10, Duration::ZERO);
+        store.put(Arc::clone(&bought));
+        store.remember(Arc::clone(&bought));
+        assert!(store.get(&bought.key).is_none());
+        assert!(
+            store.recall(&bought.key, false).is_none(),
+            "it was received"
+        );
+        assert!(store.recall(&bought.key, true).is_some(), "a retry");
+        bought.unreceived.store(true, Ordering::Release);
+        assert!(store.recall(&bought.key, false).is_some(), "nobody had it");
+        assert!(
+            store.recall(&bought.key, false).is_none(),
+            "now somebody has"
+        );
     }
 
     #[test]

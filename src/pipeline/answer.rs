@@ -198,6 +198,12 @@ impl Pipeline {
             .duration_since(call.began)
             .saturating_sub(call.upstream);
         let (delivered, bytes) = door.delivered().await;
+        if let (Ok(served), false) = (&outcome, delivered == Delivered::Yes) {
+            served
+                .entry
+                .unreceived
+                .store(true, std::sync::atomic::Ordering::Release);
+        }
         let yardstick = self.yardstick(&call);
         let steps = self.steps(&call, &outcome, yardstick);
         let decision = &mut call.decision;

@@ -64,17 +64,18 @@ impl Pipeline {
         };
         self.note_key(call, plan, mode);
         let key = self.key_of(call, &plan.request);
+        let is_retry = call.told.sdk_retry > 0;
         let known = |key: &Key| {
-            if mode == CacheMode::Use {
-                self.store.get(key)
-            } else {
-                None
-            }
+            let kept = (mode == CacheMode::Use)
+                .then(|| self.store.get(key))
+                .flatten();
+            kept.or_else(|| self.store.recall(key, is_retry))
         };
         if self.policy.mode == Mode::Observe {
             self.note_would(call, &key);
+            return self.purchase(call, plan, &key, None, wait, door).await;
         }
-        if mode == CacheMode::Off {
+        if mode == CacheMode::Off && !is_retry {
             return self.purchase(call, plan, &key, None, wait, door).await;
         }
         let id = call.id();
@@ -376,6 +377,7 @@ impl Pipeline {
             bought_by: call.id(),
             bought_at: Instant::now(),
             ttl,
+            unreceived: std::sync::atomic::AtomicBool::new(false),
         });
         let whole =
             entry.response.images.len() >= plan.request.n as usize && entry.response.withheld == 0;
@@ -384,6 +386,8 @@ impl Pipeline {
         if stores && whole && !ttl.is_zero() {
             self.store.put(Arc::clone(&entry));
             call.decision.cache.stored = self.policy.mode == Mode::Enforce;
+        } else {
+            self.store.remember(Arc::clone(&entry));
         }
         entry
     }

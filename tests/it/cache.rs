@@ -164,3 +164,47 @@ async fn variants_are_different_pictures_that_then_repeat() {
     assert_eq!((&pictures[0], &pictures[1]), (&pictures[2], &pictures[3]));
     assert_eq!(rig.sim().bills().len(), 2);
 }
+
+#[tokio::test]
+async fn a_retry_is_answered_for_nothing_where_nothing_may_be_sold_again() {
+    let rig = Rig::with(|settings| settings.cache.unseeded_ttl = std::time::Duration::ZERO).await;
+    let first = rig.generate(&cat("a cat")).await;
+    let retry = rig
+        .call(
+            "api.openai.com",
+            "/v1/images/generations",
+            &[("x-stainless-retry-count", "1")],
+            "application/json",
+            &cat("a cat").to_string(),
+        )
+        .await;
+    assert_eq!(first.body, retry.body);
+    assert_eq!(rig.sim().bills().len(), 1);
+    rig.generate(&cat("a cat")).await;
+    assert_eq!(
+        rig.sim().bills().len(),
+        2,
+        "who has its picture and asks again wants another"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_received_is_there_for_the_next_equal_call() {
+    let rig = Rig::with(|settings| settings.cache.unseeded_ttl = std::time::Duration::ZERO).await;
+    rig.script("openai", &["hold"]);
+    let mut tls = rig.tls("api.openai.com", 443).await;
+    let request = post(
+        "api.openai.com",
+        "/v1/images/generations",
+        &[],
+        "application/json",
+        &cat("a cat").to_string(),
+    );
+    tls.write_all(request.as_bytes()).await.unwrap();
+    rig.sim().wait_for_requests(1).await;
+    drop(tls);
+    rig.sim().release();
+    rig.decisions(1).await;
+    assert_eq!(rig.generate(&cat("a cat")).await.status(), 200);
+    assert_eq!(rig.sim().bills().len(), 1);
+}
