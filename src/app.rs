@@ -82,7 +82,8 @@ pub struct App {
 /// Every mistake in any of them.
 pub fn prepare(settings: &Settings) -> Result<(Arc<Book>, Plugins), StartError> {
     let book = book(settings)?;
-    let mut problems = unknown_models(settings, &book);
+    let mut problems = not_yet(settings);
+    problems.extend(unknown_models(settings, &book));
     let classes: BTreeMap<String, Vec<ModelId>> = settings
         .classes
         .iter()
@@ -139,6 +140,31 @@ fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
                 .collect(),
         )
     })
+}
+
+/// What is configured and cannot be done yet: a budget that guards nothing is worse than none.
+fn not_yet(settings: &Settings) -> Vec<Problem> {
+    let limited = settings.providers.iter().any(|provider| {
+        provider.limits.concurrent.is_some() || provider.limits.per_minute.is_some()
+    });
+    let asked = [
+        ("budgets", !settings.budgets.is_empty()),
+        ("cache.disk", settings.cache.disk.is_some()),
+        ("cache.shared", settings.cache.shared.is_some()),
+        ("providers.*.limits", limited),
+        ("alerts.webhook", settings.webhook.is_some()),
+    ];
+    asked
+        .into_iter()
+        .filter(|(_, asked)| *asked)
+        .map(|(key, _)| {
+            Problem::anywhere(
+                "not_yet",
+                format!("`{key}` is not available in this version"),
+            )
+            .remedy("take it out of the configuration")
+        })
+        .collect()
 }
 
 /// Models of classes that the book does not know: a class must know what its members cost.
@@ -430,6 +456,7 @@ fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy,
         unseeded_ttl: settings.cache.unseeded_ttl,
         variants: settings.cache.variants,
         scope: settings.cache.scope,
+        fan_out: settings.cache.fan_out.clone(),
         attempts: settings.attempts,
         prompts: match settings.log_prompts {
             config::LogPrompts::Head => Prompts::Head,

@@ -82,6 +82,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// The part of the store's bytes that such memories may take.
 const REMEMBERED_SHARE: u64 = 8;
 
+/// Equal calls that follow each other within this time count as made at once.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 /// Everything bought and still good.
 #[derive(Debug)]
 pub struct Store {
@@ -91,6 +94,8 @@ pub struct Store {
     /// What may not be sold again, and yet was paid for: an app that retries, or that asks again
     /// because the answer never reached it, must not pay twice.
     recent: Cache<u128, Arc<Entry>>,
+    /// The place of a call among equal ones at once, for clients that mean them to differ.
+    crowd: Cache<u128, Arc<AtomicU32>>,
 }
 
 struct OwnTtl;
@@ -128,6 +133,10 @@ impl Store {
                 .max_capacity(capacity / REMEMBERED_SHARE)
                 .weigher(|_, entry: &Arc<Entry>| entry.weight())
                 .time_to_live(REMEMBERED)
+                .build(),
+            crowd: Cache::builder()
+                .max_capacity(TURNS)
+                .time_to_idle(AT_ONCE)
                 .build(),
         }
     }
@@ -168,6 +177,13 @@ impl Store {
         }
         let turn = self.turns.get_with(key.hash(), Arc::default);
         turn.fetch_add(1, Ordering::Relaxed) % variants
+    }
+
+    /// The place of a call among equal ones at once, from 0: a client that asks for n pictures by
+    /// n equal calls gets n, and the same n when it asks again.
+    pub fn place_in_crowd(&self, key: &Key) -> u32 {
+        let place = self.crowd.get_with(key.hash(), Arc::default);
+        place.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The picture whose turn it was last: what a retry repeats.

@@ -367,10 +367,13 @@ pub(super) fn kept_head(head: &ReplyHead) -> ReplyHead {
         "retry-after",
         "retry-after-ms",
     ] {
-        if let Some(value) = head.headers.get(name)
-            && let Ok(name) = name.parse::<http::HeaderName>()
-        {
-            kept.headers.insert(name, value.clone());
+        // Copied: the value as it came is a slice of a whole read buffer, which it would hold.
+        let copied = head
+            .headers
+            .get(name)
+            .map(|value| HeaderValue::from_bytes(value.as_bytes()));
+        if let (Some(Ok(value)), Ok(name)) = (copied, name.parse::<http::HeaderName>()) {
+            kept.headers.insert(name, value);
         }
     }
     kept

@@ -108,8 +108,13 @@ impl Pipeline {
 
     fn note_key(&self, call: &mut Call, plan: &Plan, mode: CacheMode) {
         if plan.request.seed.is_none() && call.variant == 0 && mode == CacheMode::Use {
+            let key = self.key_of(call, &plan.request);
+            if self.fans_out(&call.decision.agent) {
+                call.variant = self.store.place_in_crowd(&key);
+                call.decision.cache.variant = Some(call.variant);
+            }
             let variants = call.cache.variants.unwrap_or(self.policy.variants);
-            if variants > 1 {
+            if variants > 1 && call.decision.cache.variant.is_none() {
                 call.variant = self.store.turn(&self.key_of(call, &plan.request), variants);
                 call.decision.cache.variant = Some(call.variant);
             }
@@ -131,6 +136,13 @@ impl Pipeline {
             CacheMode::Refresh => CacheStatus::Refresh,
             CacheMode::Off => CacheStatus::Off,
         };
+    }
+
+    fn fans_out(&self, agent: &str) -> bool {
+        self.policy
+            .fan_out
+            .iter()
+            .any(|pattern| matches_glob(pattern, agent))
     }
 
     /// In observe mode: what the cache would have done.
@@ -229,7 +241,7 @@ impl Pipeline {
         record.at_ms = millis(call.began.elapsed());
         record.wait_ms = millis(wait);
         record.by.clone_from(&plan.by);
-        let ticket = match self.ledger.hold(self.hold_of(call, plan)) {
+        let ticket = match self.held(call, plan).await {
             Ok(ticket) => ticket,
             Err(error) => {
                 tracing::error!(%error, "no hold, so nothing is sent");
@@ -260,7 +272,8 @@ impl Pipeline {
         match read {
             Err((failure, live, ttfb)) => {
                 record.ttfb_ms = millis(ttfb);
-                self.settle_failure(call, plan, &mut record, ticket, &failure);
+                self.settle_failure(call, plan, &mut record, ticket, &failure)
+                    .await;
                 if let Some(live) = live {
                     live.end(End::Cut);
                 }
@@ -270,6 +283,7 @@ impl Pipeline {
             Ok(read) => {
                 record.ttfb_ms = millis(read.ttfb);
                 self.conclude(call, plan, key, record, ticket, read, pilot)
+                    .await
             }
         }
     }
@@ -279,7 +293,7 @@ impl Pipeline {
         clippy::too_many_arguments,
         reason = "the facts of one attempt, each used once"
     )]
-    fn conclude(
+    async fn conclude(
         &self,
         call: &mut Call,
         plan: &Plan,
@@ -306,7 +320,8 @@ impl Pipeline {
         let response = match next {
             Next::Done(response) => response,
             Next::Failed(failure) => {
-                self.settle_failure(call, plan, &mut record, ticket, &failure);
+                self.settle_failure(call, plan, &mut record, ticket, &failure)
+                    .await;
                 show_rest(&live);
                 call.decision.attempts.push(record);
                 let reply = live.is_none().then_some(Reply { head, body });
@@ -317,7 +332,8 @@ impl Pipeline {
                     FailureKind::Unknown,
                     "the provider queued a job, which this version does not follow",
                 );
-                self.settle_failure(call, plan, &mut record, ticket, &failure);
+                self.settle_failure(call, plan, &mut record, ticket, &failure)
+                    .await;
                 show_rest(&live);
                 call.decision.attempts.push(record);
                 return self.failed(call, failure, None, pilot);
@@ -325,7 +341,7 @@ impl Pipeline {
         };
         let charge = self.book.charge(&plan.request, &response);
         record.answer(&response, plan.request.n, charge);
-        self.settle(ticket, &record, charge);
+        self.settle(ticket, &record, charge).await;
         show_rest(&live);
         call.served_by = Some(record.i);
         call.served = Some(Box::new((plan.request.clone(), plan.quote.clone())));
@@ -410,6 +426,18 @@ impl Pipeline {
         Got::Failed(failed)
     }
 
+    /// Sets the money aside, as safely as the configuration asks, before anything is sent.
+    async fn held(&self, call: &Call, plan: &Plan) -> Result<Ticket, crate::ledger::LedgerError> {
+        let ticket = self.ledger.hold(self.hold_of(call, plan))?;
+        match ticket.durable().await {
+            Ok(()) => Ok(ticket),
+            Err(error) => {
+                let _ = self.ledger.release(ticket);
+                Err(error)
+            }
+        }
+    }
+
     fn hold_of(&self, call: &Call, plan: &Plan) -> Hold {
         let decision = &call.decision;
         Hold {
@@ -427,7 +455,7 @@ impl Pipeline {
         }
     }
 
-    fn settle(&self, ticket: Ticket, record: &AttemptRecord, charge: Charge) {
+    async fn settle(&self, ticket: Ticket, record: &AttemptRecord, charge: Charge) {
         let settlement = Settlement {
             at: Timestamp::now(),
             outcome: match record.outcome {
@@ -442,12 +470,16 @@ impl Pipeline {
             images: record.images,
             request_id: record.request_id.clone(),
         };
-        if let Err(error) = self.ledger.settle(ticket, settlement) {
-            tracing::error!(%error, "a charge is not in the journal yet");
+        let safe = match self.ledger.settle(ticket, settlement) {
+            Ok(written) => written.durable().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = safe {
+            tracing::error!(%error, "a charge is not on disk yet; it is kept and tried again");
         }
     }
 
-    fn settle_failure(
+    async fn settle_failure(
         &self,
         call: &Call,
         plan: &Plan,
@@ -466,7 +498,7 @@ impl Pipeline {
             }
             return;
         }
-        self.settle(ticket, record, charge);
+        self.settle(ticket, record, charge).await;
     }
 
     /// The request as it goes out: the app's own bytes where nothing was changed.
@@ -752,4 +784,41 @@ impl View {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether `text` is what `pattern` says, where `*` stands for anything.
+fn matches_glob(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut left) = text.strip_prefix(start) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_glob;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        let check = |pattern, text, expected| {
+            assert_eq!(matches_glob(pattern, text), expected, "{pattern} {text}")
+        };
+        check("*ai-sdk/*", "node ai-sdk/openai/3.0", true);
+        check("*ai-sdk/*", "openai/python", false);
+        check("curl*", "curl/8", true);
+        check("curl", "curl/8", false);
+        check("a*b*c", "a-b-c", true);
+        check("a*b*c", "a-c-b", false);
+    }
 }

@@ -49,6 +49,8 @@ pub struct Policy {
     pub unseeded_ttl: Duration,
     pub variants: u32,
     pub scope: CacheScope,
+    /// User agents, with `*`, that ask for n pictures by n equal calls at once.
+    pub fan_out: Vec<String>,
     /// Attempts a call, the first included.
     pub attempts: u32,
     pub prompts: Prompts,
@@ -129,9 +131,11 @@ impl Pipeline {
         self.record(call, outcome, delivery).await;
     }
 
-    /// The provider whose host this is.
+    /// The provider whose host this is, if its messages can be read: there is no reason to open
+    /// any other's.
     pub fn provider_of_host(&self, host: &str) -> Option<Arc<Provider>> {
-        self.providers.at_host(host).cloned()
+        let provider = self.providers.at_host(host)?;
+        provider.dialect.is_some().then(|| Arc::clone(provider))
     }
 
     pub fn provider(&self, name: &str) -> Option<Arc<Provider>> {

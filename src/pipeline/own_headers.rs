@@ -47,11 +47,17 @@ impl Told {
                 .and_then(|text| text.parse().ok())
                 .map(Duration::from_secs),
             idempotency_key: text("idempotency-key").map(str::to_owned),
-            sdk_retry: text("x-stainless-retry-count")
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0),
+            sdk_retry: sdk_retry(headers),
         }
     }
+}
+
+/// How often the app's SDK says it has tried already.
+pub fn sdk_retry(headers: &HeaderMap) -> u32 {
+    let count = headers
+        .get("x-stainless-retry-count")
+        .and_then(|value| value.to_str().ok());
+    count.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Tags as a comma-separated list.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::call::{Arrived, Call, Unread};
 use super::door::Door;
-use super::own_headers::Told;
+use super::own_headers::{Told, sdk_retry};
 use super::rescue::Rescued;
 use super::{Pipeline, answer};
 use crate::action::{CachePolicy, CacheScope, Change};
@@ -114,7 +114,7 @@ impl Pipeline {
             .user
             .as_deref()
             .map(|user| hex(&self.keyed(user)[..8]).into());
-        decision.sdk_retry = Told::read(&arrived.head.headers).sdk_retry;
+        decision.sdk_retry = sdk_retry(&arrived.head.headers);
         decision.config = Arc::clone(&self.policy.config);
         decision.book = self.book.digest().into();
         decision

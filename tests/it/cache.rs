@@ -208,3 +208,19 @@ async fn an_answer_that_nobody_received_is_there_for_the_next_equal_call() {
     assert_eq!(rig.generate(&cat("a cat")).await.status(), 200);
     assert_eq!(rig.sim().bills().len(), 1);
 }
+
+#[tokio::test]
+async fn a_client_that_asks_for_n_by_n_equal_calls_gets_n_and_the_same_n_again() {
+    let rig = Rig::start().await;
+    let ask = || async {
+        let body = cat("a cat").to_string();
+        let path = "/v1/images/generations";
+        let headers = [("user-agent", "ai-sdk/openai/3.0 runtime/node")];
+        rig.call("api.openai.com", path, &headers, "application/json", &body)
+            .await
+            .body
+    };
+    let (first, second) = tokio::join!(ask(), ask());
+    assert_ne!(first, second);
+    assert_eq!(rig.sim().bills().len(), 2);
+}

@@ -1,0 +1,119 @@
+//! What pixtoll's own thinking costs a call, without sockets: recognise, read, quote, one hook, key.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, Method};
+use pixtoll::action::{CallView, Via, World};
+use pixtoll::bill::Quote;
+use pixtoll::cache::{Around, Key, Partition};
+use pixtoll::dialect;
+use pixtoll::image::{ImageRequest, ModelId, Operation};
+use pixtoll::money::Usd;
+use pixtoll::plugin::{Entry, PluginSource, Plugins, Prices};
+use pixtoll::price::Book;
+use pixtoll::wire::RequestHead;
+
+struct FromBook;
+
+impl Prices for FromBook {
+    fn quote(&self, request: &ImageRequest) -> Option<Quote> {
+        Book::embedded().quote(request)
+    }
+    fn supports(&self, _: &ModelId, _: &ImageRequest) -> Result<(), String> {
+        Ok(())
+    }
+    fn knows(&self, model: &ModelId) -> bool {
+        Book::embedded().model(model).is_some()
+    }
+}
+
+/// A request of about a kilobyte.
+fn message() -> (RequestHead, bytes::Bytes) {
+    let prompt = "a brass compass on a linen cloth, morning light, ".repeat(18);
+    let body = serde_json::json!({"model": "gpt-image-2", "prompt": prompt, "size": "1024x1024", "quality": "medium"});
+    let head = RequestHead {
+        method: Method::POST,
+        host: "api.openai.com".to_owned(),
+        target: "/v1/images/generations".parse().expect("a path"),
+        headers: HeaderMap::from_iter([(
+            http::header::CONTENT_TYPE,
+            "application/json".parse().expect("a value"),
+        )]),
+    };
+    (head, body.to_string().into())
+}
+
+fn view(request: &ImageRequest, quote: Option<Quote>, share_seed: u64) -> CallView {
+    CallView {
+        app: "bench".to_owned(),
+        tags: Vec::new(),
+        user: None,
+        credential: None,
+        headers: Arc::new(BTreeMap::new()),
+        at: jiff::Timestamp::UNIX_EPOCH,
+        deadline: None,
+        max_cost: None,
+        via: Via::Intercept,
+        dialect: "openai",
+        sdk_retry: 0,
+        asked: Arc::new(request.clone()),
+        asked_quote: quote.clone(),
+        asked_pixels: (1024, 1024),
+        request: request.clone(),
+        quote,
+        pixels: (1024, 1024),
+        attempts: 0,
+        spent: Usd::ZERO,
+        share_seed,
+        world: Arc::new(World::default()),
+    }
+}
+
+fn journey(criterion: &mut Criterion) {
+    let openai = dialect::by_name("openai").expect("it is shipped");
+    let book = Book::embedded();
+    let icons = Entry::new(PluginSource::Shipped("icons_to_cheap".to_owned()));
+    let plugins = Plugins::load(&[icons], Arc::new(FromBook), &BTreeMap::new()).unwrap_or_default();
+    let plugin = plugins.iter().next().expect("one plugin is loaded");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let (head, body) = message();
+    let read = || {
+        let operation = openai.claims(&head).unwrap_or(Operation::Generate);
+        openai
+            .read_request("openai", operation, &head, &body)
+            .expect("it is an image call")
+    };
+    let request = read();
+    let around = Around {
+        partition: &Partition::Everyone,
+        query: None,
+        variant: 0,
+        inert: openai.inert(),
+    };
+    let mut group = criterion.benchmark_group("journey");
+    group.bench_function("recognise and read", |b| b.iter(|| black_box(read())));
+    group.bench_function("quote", |b| b.iter(|| black_box(book.quote(&request))));
+    group.bench_function("key", |b| b.iter(|| black_box(Key::of(&request, &around))));
+    group.bench_function("one hook", |b| {
+        let view = Arc::new(view(&request, book.quote(&request), 1));
+        b.iter(|| runtime.block_on(plugin.on_request(Arc::clone(&view))));
+    });
+    group.bench_function("all of it", |b| {
+        b.iter(|| {
+            let request = read();
+            let quote = book.quote(&request);
+            let key = Key::of(&request, &around);
+            let view = Arc::new(view(&request, quote, key.seed()));
+            black_box(runtime.block_on(plugin.on_request(view)))
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, journey);
+criterion_main!(benches);
