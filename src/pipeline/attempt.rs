@@ -6,47 +6,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Request, Response, Uri};
-use http_body_util::BodyExt;
-use hyper::body::Body as _;
 use jiff::Timestamp;
 
 use super::Pipeline;
+use super::answer;
 use super::body::Body;
 use super::call::Call;
 use super::chain::{Got, Served};
 use super::door::Door;
 use super::plan::Plan;
+use super::reading::Read;
 use super::rescue::Rescued;
-use super::{answer, own_headers};
 use crate::action::{CacheMode, CacheScope};
 use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
 use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
-use crate::dialect::{Next, Progress, Reader};
+use crate::dialect::Next;
 use crate::image::{Billed, Failure, FailureKind, ImageResponse, Sent};
 use crate::ledger::{Hold, Outcome, Settlement, Ticket};
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
-use crate::upstream::decode::Decoder;
-use crate::upstream::{Inbound, Outbound, strip_hop_by_hop};
-use crate::wire::{Reply, ReplyHead, Rope};
-
-/// No answer is kept in memory past this; a larger one is a failure.
-const LARGEST_ANSWER: usize = 256 << 20;
-
-/// An answer read to its end.
-struct Read {
-    next: Next,
-    head: ReplyHead,
-    body: Rope,
-    /// The caller's view of it, if it has begun to see it.
-    live: Option<Arc<Live>>,
-    /// The last piece, held back until the charge is in the journal.
-    last: Bytes,
-    ttfb: Duration,
-}
+use crate::wire::Reply;
 
 impl Pipeline {
     /// Comes by the picture of `plan`: from memory, with others, or by buying it.
@@ -501,134 +480,14 @@ impl Pipeline {
         self.settle(ticket, record, charge).await;
     }
 
-    /// The request as it goes out: the app's own bytes where nothing was changed.
-    fn message(
+    /// Opens the door for an answer that is still arriving.
+    pub(super) fn open_live(
         &self,
         call: &Call,
-        plan: &Plan,
-    ) -> Result<Request<Outbound>, crate::dialect::Unsupported> {
-        let arrived = &call.arrived;
-        let (method, target, mut headers, body) = if plan.untouched {
-            let head = &arrived.head;
-            (
-                head.method.clone(),
-                head.target.clone(),
-                head.headers.clone(),
-                Rope::from(arrived.body.clone()),
-            )
-        } else {
-            let message = plan.dialect.write_request(&plan.request)?;
-            let headers = self.headers_for(call, plan, message.headers);
-            (message.method, message.target, headers, message.body)
-        };
-        strip_hop_by_hop(&mut headers);
-        own_headers::strip(&mut headers);
-        headers.remove("expect");
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        let mut request = Request::new(Outbound::from(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from(target);
-        *request.headers_mut() = headers;
-        Ok(request)
-    }
-
-    /// Headers of a request that we worded. The app's own credential goes to its own provider
-    /// only; a key of ours to that provider's home only.
-    fn headers_for(&self, call: &Call, plan: &Plan, worded: HeaderMap) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if plan.own_credential {
-            headers.clone_from(&call.arrived.head.headers);
-            headers.remove(CONTENT_LENGTH);
-            headers.remove(http::header::CONTENT_TYPE);
-        } else {
-            headers.insert(
-                USER_AGENT,
-                HeaderValue::from_static(concat!("pixtoll/", env!("CARGO_PKG_VERSION"))),
-            );
-            if let Some(key) = &plan.provider.key {
-                plan.dialect.authorize(&mut headers, key.expose());
-            }
-        }
-        for (name, value) in &worded {
-            headers.insert(name.clone(), value.clone());
-        }
-        headers
-    }
-
-    /// Reads an answer as it arrives, and shows it to the caller from the moment that nothing in
-    /// it can make it a failure any more.
-    ///
-    /// # Errors
-    /// The failure that a broken answer is, with what the caller had begun to see.
-    async fn read_answer(
-        &self,
-        call: &mut Call,
-        plan: &Plan,
-        response: Response<Inbound>,
-        pilot: Option<&Pilot>,
+        plan: Option<&Plan>,
+        live: &Arc<Live>,
         door: &mut Door,
-        began: Instant,
-    ) -> Result<Read, (Failure, Option<Arc<Live>>, Duration)> {
-        let (parts, mut inbound) = response.into_parts();
-        let mut headers = parts.headers;
-        strip_hop_by_hop(&mut headers);
-        let encoding = headers
-            .get(CONTENT_ENCODING)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let decoder = Decoder::of(encoding).map_err(|error| {
-            (
-                Failure::lost(FailureKind::Server, error.to_string()),
-                None,
-                began.elapsed(),
-            )
-        })?;
-        let mut view = View::new(
-            call,
-            plan,
-            ReplyHead {
-                status: parts.status,
-                headers,
-            },
-            decoder,
-        );
-        let length = inbound.size_hint().exact();
-        let mut ttfb = None;
-        let idle = self.upstream.patience().idle;
-        loop {
-            let frame = match tokio::time::timeout(idle, inbound.frame()).await {
-                Ok(None) => break,
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => {
-                    return Err(view.broken(
-                        &format!("the answer broke off: {error}"),
-                        ttfb,
-                        began,
-                    ));
-                }
-                Err(_) => return Err(view.broken("the answer stopped coming", ttfb, began)),
-            };
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            ttfb.get_or_insert_with(|| began.elapsed());
-            if let Err(why) = view.take(data) {
-                return Err(view.broken(&why, ttfb, began));
-            }
-            if view.may_show() && !door.is_open() {
-                let live = view.begin(length);
-                self.open_live(call, Some(plan), &live, door);
-                if let Some(pilot) = pilot.filter(|_| view.decoder.is_none()) {
-                    pilot.show(live);
-                }
-            }
-        }
-        Ok(view.finish(ttfb.unwrap_or_else(|| began.elapsed())))
-    }
-
-    /// Opens the door for an answer that is still arriving.
-    fn open_live(&self, call: &Call, plan: Option<&Plan>, live: &Arc<Live>, door: &mut Door) {
+    ) {
         let mut head = live.head.clone();
         self.tell_early(call, plan, &mut head.headers);
         door.open(head, Body::live(Arc::clone(live)));
@@ -641,144 +500,6 @@ pub(super) fn shape_of(call: &Call) -> Shape {
         dialect: call.dialect().name(),
         delivery: call.asked.delivery,
         stream: call.asked.stream,
-    }
-}
-
-/// One answer on its way through: as it came for the caller, decoded for the reader.
-struct View {
-    /// As the caller is shown it.
-    head: ReplyHead,
-    decoder: Option<Decoder>,
-    /// Whether the caller takes the encoding it came in; else it is shown decoded.
-    encoded_ok: bool,
-    reader: Box<dyn Reader>,
-    progress: Progress,
-    shape: Shape,
-    /// Whether this caller can be given the answer as it is.
-    fits: bool,
-    /// Decoded.
-    body: Rope,
-    /// As it came, while nobody sees it yet.
-    before: Vec<Bytes>,
-    live: Option<Arc<Live>>,
-    last: Bytes,
-}
-
-impl View {
-    fn new(call: &Call, plan: &Plan, head: ReplyHead, decoder: Option<Decoder>) -> View {
-        let shape = Shape {
-            dialect: plan.dialect.name(),
-            delivery: plan.request.delivery,
-            stream: plan.request.stream,
-        };
-        let accepts = call
-            .arrived
-            .head
-            .header("accept-encoding")
-            .unwrap_or_default();
-        let encoding = head.header("content-encoding").unwrap_or_default();
-        let mut plain = head.clone();
-        plain.headers.remove(CONTENT_ENCODING);
-        View {
-            reader: plan.dialect.reader(&plan.request, &plain),
-            encoded_ok: decoder.is_some() && accepts.contains(encoding),
-            progress: Progress::Wait,
-            fits: shape == shape_of(call) && head.status.is_success(),
-            shape,
-            head,
-            decoder,
-            body: Rope::new(),
-            before: Vec::new(),
-            live: None,
-            last: Bytes::new(),
-        }
-    }
-
-    /// Takes the next piece; the one before it may now be shown.
-    fn take(&mut self, data: Bytes) -> Result<(), String> {
-        let plain = match &mut self.decoder {
-            None => data.clone(),
-            Some(decoder) => decoder.feed(&data).map_err(|error| error.to_string())?,
-        };
-        if self.body.len() + plain.len() > LARGEST_ANSWER {
-            return Err(format!(
-                "the answer is larger than {} MiB",
-                LARGEST_ANSWER >> 20
-            ));
-        }
-        if self.progress == Progress::Wait {
-            self.progress = self.reader.feed(&plain);
-        } else {
-            self.reader.feed(&plain);
-        }
-        let shown = if self.decoder.is_none() || self.encoded_ok {
-            data
-        } else {
-            plain.clone()
-        };
-        self.body.push(plain);
-        let previous = std::mem::replace(&mut self.last, shown);
-        match &self.live {
-            Some(live) => live.push(previous),
-            None => self.before.push(previous),
-        }
-        Ok(())
-    }
-
-    fn may_show(&self) -> bool {
-        self.live.is_none() && self.fits && self.progress == Progress::Pass
-    }
-
-    /// From here on the caller sees the answer as it comes.
-    fn begin(&mut self, length: Option<u64>) -> Arc<Live> {
-        let mut head = self.head.clone();
-        let mut length = length;
-        if self.decoder.is_some() && !self.encoded_ok {
-            head.headers.remove(CONTENT_ENCODING);
-            head.headers.remove(CONTENT_LENGTH);
-            length = None;
-        }
-        let live = Live::new(head, self.shape, length);
-        self.before.drain(..).for_each(|piece| live.push(piece));
-        self.live = Some(Arc::clone(&live));
-        live
-    }
-
-    fn finish(self, ttfb: Duration) -> Read {
-        let mut head = self.head;
-        head.headers.remove(CONTENT_ENCODING);
-        head.headers.remove(CONTENT_LENGTH);
-        // Small answers are kept in one piece, not as a slice that holds a large read buffer.
-        let body = if self.body.len() < 16 << 10 {
-            Rope::from(Bytes::copy_from_slice(&self.body.to_bytes()))
-        } else {
-            self.body
-        };
-        Read {
-            next: self.reader.finish(&body),
-            head,
-            body,
-            live: self.live,
-            last: self.last,
-            ttfb,
-        }
-    }
-
-    fn broken(
-        &self,
-        why: &str,
-        ttfb: Option<Duration>,
-        began: Instant,
-    ) -> (Failure, Option<Arc<Live>>, Duration) {
-        let failure = Failure {
-            status: None,
-            ..Failure::lost(FailureKind::Network, why)
-        };
-        (
-            failure,
-            self.live.clone(),
-            ttfb.unwrap_or_else(|| began.elapsed()),
-        )
     }
 }
 
