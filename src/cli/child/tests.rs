@@ -71,6 +71,12 @@ async fn the_command_gets_the_changed_environment() {
 /// Set for the copy of this test program that stands in for `pixtoll run`: the script to run.
 const COPY_SCRIPT: &str = "PIXTOLL_TEST_RUN_SCRIPT";
 
+/// Hears SIGHUP, SIGINT, SIGQUIT and SIGTERM again, then becomes the command that follows. A suite
+/// started in the background has the keyboard's signals ignored, and no shell can undo that.
+const HEAR_AGAIN: &str = "import os, signal, sys
+for number in (1, 2, 3, 15): signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])";
+
 /// Runs `script` below a copy of this program, in a group of its own as a supervisor would have
 /// it, sends that copy alone `signal` once the script says it is ready, and gives what the script
 /// said after that, and the copy's exit code.
@@ -81,8 +87,8 @@ async fn signalled(
     signal: Signal,
 ) -> (String, Option<i32>) {
     let start = format!("{before} exec \"$0\" \"$@\"");
-    let mut copy = Command::new("sh")
-        .args(["-c", &start])
+    let mut copy = Command::new("python3")
+        .args(["-c", HEAR_AGAIN, "sh", "-c", &start])
         .arg(std::env::current_exe().unwrap())
         .args([
             "--exact",
