@@ -235,7 +235,7 @@ impl App {
         let authority = authority(&settings)?;
         let log = log(&settings)?;
         let ledger = ledger(&settings).await?;
-        let upstream = upstream(&settings, &tasks)?;
+        let upstream = upstream(&settings)?;
         let sim = match extras.sim {
             true => Some(simulate().await?),
             false => None,
@@ -354,7 +354,7 @@ async fn ledger(settings: &Settings) -> Result<Ledger, StartError> {
     }
 }
 
-fn upstream(settings: &Settings, tasks: &Tasks) -> Result<Arc<Upstream>, StartError> {
+fn upstream(settings: &Settings) -> Result<Arc<Upstream>, StartError> {
     let more: Vec<&Path> = settings.upstream_ca.iter().map(PathBuf::as_path).collect();
     let roots = dial::roots(&more).map_err(|error| wrong("upstream_ca", error))?;
     let hop = settings.upstream_proxy.as_ref().map(|proxy| ProxyHop {
@@ -370,7 +370,6 @@ fn upstream(settings: &Settings, tasks: &Tasks) -> Result<Arc<Upstream>, StartEr
     Ok(Arc::new(Upstream::new(
         Dialer::new(roots, hop),
         Patience::default(),
-        tasks.clone(),
     )))
 }
 

@@ -19,7 +19,6 @@ pub use body::{Inbound, Outbound};
 pub use dial::{DialError, Dialer, Stream};
 
 use crate::image::{Failure, FailureKind, Sent};
-use crate::task::Tasks;
 use pool::{Pool, Taken};
 
 /// Where a request goes: a host, a port, with or without TLS.
@@ -136,9 +135,9 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(dialer: Dialer, patience: Patience, tasks: Tasks) -> Upstream {
+    pub fn new(dialer: Dialer, patience: Patience) -> Upstream {
         Upstream {
-            pool: Pool::new(dialer, tasks),
+            pool: Pool::new(dialer),
             patience,
         }
     }

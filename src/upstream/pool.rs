@@ -55,7 +55,7 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    pub(super) fn new(dialer: Dialer, _calls: Tasks) -> Pool {
+    pub(super) fn new(dialer: Dialer) -> Pool {
         Pool {
             dialer,
             lanes: DashMap::new(),

@@ -9,11 +9,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pixtoll::config::Upstream;
 use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::harness::{Rig, cat, post, read_answer, read_head};
+use crate::harness::{Rig, cat, read_answer, read_head};
 
 /// A provider whose answer is sent piece by piece as the test says.
 async fn slow_provider(
@@ -76,15 +75,7 @@ async fn the_first_byte_arrives_before_the_last_has_left_and_all_are_the_same() 
     ])
     .await;
     let rig = rig_before(address).await;
-    let mut tls = rig.tls("api.openai.com", 443).await;
-    let request = post(
-        "api.openai.com",
-        "/v1/images/generations",
-        &[],
-        "application/json",
-        &cat("a cat").to_string(),
-    );
-    tls.write_all(request.as_bytes()).await.unwrap();
+    let mut tls = rig.begin(&cat("a cat")).await;
     let whole = big_answer();
     let (first, rest) = whole.as_bytes().split_at(64 << 10);
     pieces.send(Bytes::copy_from_slice(first)).await.unwrap();
@@ -145,15 +136,7 @@ fn dechunk(mut raw: &[u8]) -> Vec<u8> {
 async fn an_answer_that_breaks_off_breaks_off_for_the_app_too_and_is_not_kept() {
     let rig = Rig::start().await;
     rig.script("openai", &["cut"]);
-    let mut tls = rig.tls("api.openai.com", 443).await;
-    let request = post(
-        "api.openai.com",
-        "/v1/images/generations",
-        &[],
-        "application/json",
-        &cat("a cat").to_string(),
-    );
-    tls.write_all(request.as_bytes()).await.unwrap();
+    let mut tls = rig.begin(&cat("a cat")).await;
     let answer = read_answer(&mut tls).await;
     let whole =
         answer.status() == 200 && serde_json::from_slice::<serde_json::Value>(&answer.body).is_ok();

@@ -1,7 +1,6 @@
 //! The same picture is bought once.
 
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Rig, cat, post};
 
@@ -115,15 +114,7 @@ async fn a_hundred_equal_calls_are_bought_once() {
 async fn a_caller_who_hangs_up_does_not_cancel_the_purchase() {
     let rig = Rig::start().await;
     rig.script("openai", &["hold"]);
-    let mut tls = rig.tls("api.openai.com", 443).await;
-    let request = post(
-        "api.openai.com",
-        "/v1/images/generations",
-        &[],
-        "application/json",
-        &cat("a cat").to_string(),
-    );
-    tls.write_all(request.as_bytes()).await.unwrap();
+    let tls = rig.begin(&cat("a cat")).await;
     rig.sim().wait_for_requests(1).await;
     drop(tls);
     rig.sim().release();
@@ -192,15 +183,7 @@ async fn a_retry_is_answered_for_nothing_where_nothing_may_be_sold_again() {
 async fn an_answer_that_nobody_received_is_there_for_the_next_equal_call() {
     let rig = Rig::with(|settings| settings.cache.unseeded_ttl = std::time::Duration::ZERO).await;
     rig.script("openai", &["hold"]);
-    let mut tls = rig.tls("api.openai.com", 443).await;
-    let request = post(
-        "api.openai.com",
-        "/v1/images/generations",
-        &[],
-        "application/json",
-        &cat("a cat").to_string(),
-    );
-    tls.write_all(request.as_bytes()).await.unwrap();
+    let tls = rig.begin(&cat("a cat")).await;
     rig.sim().wait_for_requests(1).await;
     drop(tls);
     rig.sim().release();

@@ -114,6 +114,21 @@ impl Rig {
         .await
     }
 
+    /// Sends an image call and leaves its answer to be read.
+    pub(crate) async fn begin(&self, body: &Value) -> TlsStream<TcpStream> {
+        let mut tls = self.tls("api.openai.com", 443).await;
+        let path = "/v1/images/generations";
+        let request = post(
+            "api.openai.com",
+            path,
+            &[],
+            "application/json",
+            &body.to_string(),
+        );
+        tls.write_all(request.as_bytes()).await.unwrap();
+        tls
+    }
+
     pub(crate) async fn call(
         &self,
         host: &str,
