@@ -19,7 +19,7 @@ pub(super) struct Known {
 }
 
 /// The dialects that this release speaks.
-pub(super) const DIALECTS: &[&str] = &["openai", "stability"];
+pub(super) const DIALECTS: &[&str] = &["openai", "stability", "fal", "replicate", "bfl"];
 
 /// Models of Vertex AI are served from these regions (cloud.google.com, Vertex AI locations).
 const VERTEX: &[&str] = &[
@@ -132,6 +132,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "bfl",
+        dialect: Some("bfl"),
         hosts: &[
             "api.bfl.ai",
             "api.eu.bfl.ai",
@@ -144,6 +145,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "fal",
+        dialect: Some("fal"),
         hosts: &["fal.run", "queue.fal.run"],
         upstream: Some("queue.fal.run"),
         key_from: &["FAL_KEY"],
@@ -151,6 +153,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "replicate",
+        dialect: Some("replicate"),
         hosts: &["api.replicate.com"],
         upstream: Some("api.replicate.com"),
         key_from: &["REPLICATE_API_TOKEN"],

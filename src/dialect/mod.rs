@@ -4,12 +4,18 @@
 //! messages. Everything that knows a provider's JSON, paths or headers is in that dialect's one
 //! file; adding a dialect is that file and one word in [`ALL`].
 
+mod bfl;
+mod fal;
 mod form;
 mod head;
+pub mod job;
+mod loose;
 mod openai;
 pub mod picture;
+mod replicate;
 mod stability;
 mod wait;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +29,16 @@ use thiserror::Error;
 
 use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, Operation};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
+use job::{Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 
 /// Every dialect of this release.
-pub static ALL: &[&dyn Dialect] = &[&openai::OpenAi, &stability::Stability];
+pub static ALL: &[&dyn Dialect] = &[
+    &openai::OpenAi,
+    &stability::Stability,
+    &fal::Fal,
+    &replicate::Replicate,
+    &bfl::Bfl,
+];
 
 /// The dialect of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
@@ -81,7 +94,38 @@ pub trait Dialect: Send + Sync {
         &[]
     }
 
+    /// How an app asks for its picture that does not wait for it; `None` when it waits.
+    fn submits(&self, _head: &RequestHead, _asked: &ImageRequest) -> Option<Submit> {
+        None
+    }
+
+    /// What a message asks of a job; `None` when it is about none.
+    fn job_call(&self, _head: &RequestHead) -> Option<JobCall> {
+        None
+    }
+
+    /// Words what a caller hears of a job of ours: in answer to its submit, or to what it `asks`
+    /// later.
+    ///
+    /// # Errors
+    /// [`Undeliverable`] where this dialect has no jobs, and as [`Dialect::write_response`].
+    fn write_job(
+        &self,
+        _asked: &ImageRequest,
+        _job: JobPlace<'_>,
+        _asks: Option<JobAsk>,
+        _state: JobState<'_>,
+    ) -> Result<Reply, Undeliverable> {
+        Err(Undeliverable("this dialect has no jobs".to_owned()))
+    }
+
     // The provider's side.
+
+    /// How long a picture stays at the URL that this provider gives; `None` where nobody says, or
+    /// for as long as anybody keeps it in mind.
+    fn url_life(&self) -> Option<Duration> {
+        None
+    }
 
     /// Words a request for the provider, fitted to the model beforehand. Carries no key.
     ///
@@ -131,10 +175,12 @@ pub enum Progress {
 pub enum Next {
     Done(Box<ImageResponse>),
     Failed(Box<Failure>),
-    /// The job is queued, or the picture lies elsewhere: send this, after that long.
+    /// The provider works on it as a job: send this, after that long. Its answer is read with this
+    /// dialect's reader for the same request.
     Ask {
         after: Duration,
         message: Box<Message>,
+        job: Box<Job>,
     },
 }
 

@@ -13,7 +13,7 @@ use super::Undeliverable;
 use crate::image::header::{self, Facts};
 use crate::image::{Format, Image, Picture};
 use crate::wire::Rope;
-use crate::wire::json::{Node, unescape};
+use crate::wire::json::{Node, Span, unescape};
 
 /// Characters of base64 that hold the first 64 KiB: nearly every header tells within these.
 const LONG_HEAD: usize = 64 * 1024 / 3 * 4;
@@ -167,6 +167,28 @@ pub fn from_node(node: &Node, body: &Rope) -> Option<Picture> {
         _ => return None,
     };
     clean(text).map(|text| Picture::Base64(text.into()))
+}
+
+/// The picture of a JSON string that is a URL; the picture itself where it is a data URL. `None` when
+/// it is no string, or no valid one.
+pub fn at_url(node: &Node, body: &Rope) -> Option<Picture> {
+    let url = match node {
+        Node::Long(span) => body.slice(span.start..span.end),
+        other => other.text()?.to_owned().into(),
+    };
+    let head = url.head(100);
+    let Some(comma) = memchr::memchr(b',', &head).filter(|_| head.starts_with(b"data:")) else {
+        let url = String::from_utf8(url.to_bytes().to_vec()).ok()?;
+        return Some(Picture::Url(url));
+    };
+    // What a data URL holds may be escaped like any other text.
+    match node {
+        Node::Long(span) => {
+            let start = span.start + comma + 1;
+            from_node(&Node::Long(Span { start, ..*span }), body)
+        }
+        other => from_node(&Node::Text(other.text()?[comma + 1..].to_owned()), body),
+    }
 }
 
 /// Takes line breaks out. Anything else that is no base64 spoils it: the text goes into JSON

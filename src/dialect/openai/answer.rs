@@ -4,11 +4,11 @@ use super::super::{Next, Progress, Reader, head, picture, wait};
 use crate::bill::{Codes, Usage};
 use crate::image::response::Resolved;
 use crate::image::{
-    Billed, Failure, FailureKind, Format, Image, ImageRequest, ImageResponse, ModelId, Picture,
-    SafetyBlock, SafetyStage,
+    Billed, Failure, FailureKind, Format, Image, ImageRequest, ImageResponse, ModelId, SafetyBlock,
+    SafetyStage,
 };
 use crate::money::{Rate, Usd};
-use crate::wire::json::{Node, NotJson, Scanner, Span};
+use crate::wire::json::{Node, NotJson, Scanner};
 use crate::wire::sse::{Event, Stream};
 use crate::wire::{ReplyHead, Rope};
 
@@ -448,34 +448,13 @@ fn image(answer: &Node, item: &Node, body: &Rope) -> Option<Image> {
     let declared = declared.map_or(Format::Unknown, Format::from_media_type);
     let picture = match (told(item, "b64_json"), told(item, "url")) {
         (Some(node), _) => picture::from_node(node, body)?,
-        (None, Some(node)) => at_url(node, body)?,
+        (None, Some(node)) => picture::at_url(node, body)?,
         (None, None) => return None,
     };
     let mut image = picture::image(picture, declared)?;
     image.seed = item.get("seed").and_then(Node::u64);
     image.revised_prompt = told(item, "revised_prompt").map(|node| long(node, body));
     Some(image)
-}
-
-/// A URL; the picture itself where it is a data URL.
-fn at_url(node: &Node, body: &Rope) -> Option<Picture> {
-    let url = match node {
-        Node::Long(span) => body.slice(span.start..span.end),
-        other => other.text()?.to_owned().into(),
-    };
-    let head = url.head(100);
-    let Some(comma) = memchr::memchr(b',', &head).filter(|_| head.starts_with(b"data:")) else {
-        let url = String::from_utf8(url.to_bytes().to_vec()).ok()?;
-        return Some(Picture::Url(url));
-    };
-    // What a data URL holds may be escaped like any other text.
-    match node {
-        Node::Long(span) => {
-            let start = span.start + comma + 1;
-            picture::from_node(&Node::Long(Span { start, ..*span }), body)
-        }
-        other => picture::from_node(&Node::Text(other.text()?[comma + 1..].to_owned()), body),
-    }
 }
 
 /// Adds what one JSON text counts: in a stream every finished picture brings its own.
