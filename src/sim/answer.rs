@@ -79,7 +79,7 @@ impl Encoding {
 }
 
 /// A message ready to go out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,

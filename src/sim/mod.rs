@@ -7,11 +7,16 @@
 
 mod answer;
 mod behaviour;
+mod bfl;
 mod bills;
 mod control;
+mod fal;
 mod openai;
 mod picture;
+mod queued;
+mod replicate;
 mod serve;
+mod sketch;
 mod stability;
 mod template;
 #[cfg(test)]
@@ -55,6 +60,7 @@ struct Shared {
     addr: SocketAddr,
     tls: bool,
     books: Mutex<Books>,
+    jobs: Mutex<queued::Jobs>,
     /// Counts arrivals, so that they can be waited for.
     arrived: watch::Sender<u64>,
     /// Counts releases: who waits, waits for the next.
@@ -80,6 +86,7 @@ impl Shared {
 
     fn reset(&self) {
         *self.books.lock() = Books::default();
+        *self.jobs.lock() = queued::Jobs::default();
         self.arrived.send_replace(0);
     }
 
@@ -134,6 +141,7 @@ impl Sim {
             addr: listener.local_addr()?,
             tls: tls.is_some(),
             books: Mutex::default(),
+            jobs: Mutex::default(),
             arrived: watch::Sender::new(0),
             releases: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
@@ -173,7 +181,7 @@ impl Sim {
         self.shared.books.lock().requests.iter().cloned().collect()
     }
 
-    /// Appends to the script of a provider (`openai`, `stability`): one entry for each further
+    /// Appends to the script of a provider (`openai`, `stability`, `fal` …): one entry for each further
     /// valid attempt that neither its header nor its prompt directs.
     pub fn script<B: Into<Behaviour>>(
         &self,

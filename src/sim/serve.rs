@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::{Answer, Body};
 use super::behaviour::{self, BadBehaviour, Behaviour, Fault};
 use super::bills::{Bill, Seen, short_digest};
-use super::{Shared, control, openai, stability};
+use super::{Shared, bfl, control, fal, openai, queued, replicate, stability};
 use crate::task::Tasks;
 
 /// The largest request that is read: OpenAI takes sixteen pictures of 50 MB, and a simulator need
@@ -35,6 +35,7 @@ const SECRET: &[&str] = &[
     "api-key",
     "x-api-key",
     "x-goog-api-key",
+    "x-key",
     "cookie",
 ];
 
@@ -43,6 +44,7 @@ pub(super) struct Arrived {
     pub(super) method: Method,
     /// Without the provider's prefix.
     pub(super) path: String,
+    pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -72,6 +74,10 @@ pub(super) trait Order: Send {
     /// Nano-dollars when an answer without a picture is a success all the same.
     fn price_without_picture(&self) -> i64;
     fn answer(&self, behaviour: &Behaviour, shared: &Shared, id: &str) -> Answer;
+    /// What is said of it where it is worked on as a job; `None`: it is answered at once.
+    fn job(&self, _behaviour: &Behaviour, _shared: &Shared, _id: &str) -> Option<queued::Pages> {
+        None
+    }
 }
 
 /// What a provider makes of a request.
@@ -194,11 +200,15 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     let arrived = Arrived {
         method: head.method,
         path,
+        query,
         headers: head.headers,
         body,
     };
     let verdict = match provider {
         "stability" => stability::judge(&arrived, &shared),
+        "fal" => fal::judge(&arrived, &shared),
+        "replicate" => replicate::judge(&arrived, &shared),
+        "bfl" => bfl::judge(&arrived, &shared),
         _ => openai::judge(&arrived, &shared),
     };
     match verdict {
@@ -227,6 +237,11 @@ async fn fulfil(
     };
     let id = request_id(order.provider(), shared);
     book(order.as_ref(), &behaviour, arrived, &id, shared);
+    if queued::takes_on(&behaviour.fault)
+        && let Some(pages) = order.job(&behaviour, shared, &id)
+    {
+        return queued::take_on(pages, &behaviour, &id, &releases, shared).await;
+    }
     wait(&behaviour, releases, shared).await?;
     if behaviour.fault == Fault::Drop {
         return Err(io::Error::other("dropped on demand"));
@@ -236,18 +251,21 @@ async fn fulfil(
     Ok(answer.send(&behaviour.fault))
 }
 
+/// The host that the client addressed, though somebody between may have sent it here.
 fn host(head: &http::request::Parts) -> String {
-    let named = head.headers.get(HOST).and_then(|value| value.to_str().ok());
-    let host = head.uri.host().or(named).unwrap_or_default();
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let here = head.uri.host().or(text(HOST.as_str()));
+    let host = text("x-forwarded-host").or(here).unwrap_or_default();
     host.split(':')
         .next()
         .unwrap_or_default()
         .to_ascii_lowercase()
 }
 
-/// The provider, and the path on its host.
+/// The provider, and the path on its host: told by the path's first segment, by the host, or by
+/// the route.
 fn provider(host: &str, path: &str) -> (&'static str, String) {
-    for provider in ["openai", "stability"] {
+    for provider in PROVIDERS {
         let rest = path
             .strip_prefix('/')
             .and_then(|rest| rest.strip_prefix(provider));
@@ -256,19 +274,43 @@ fn provider(host: &str, path: &str) -> (&'static str, String) {
         }
     }
     let of = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
-    let routes = ["/v2beta/", "/v1/generation/", "/v1/user/", "/v1/engines/"];
-    let stability = of("stability.ai")
-        || !of("openai.com") && routes.iter().any(|route| path.starts_with(route));
-    let provider = if stability { "stability" } else { "openai" };
+    let by_host = DOMAINS.iter().find(|(domain, _)| of(domain));
+    let provider = by_host.map_or_else(|| provider_of_route(path), |(_, provider)| provider);
     (provider, path.to_owned())
+}
+
+const PROVIDERS: [&str; 5] = ["openai", "stability", "fal", "replicate", "bfl"];
+const DOMAINS: [(&str, &str); 5] = [
+    ("openai.com", "openai"),
+    ("stability.ai", "stability"),
+    ("fal.run", "fal"),
+    ("replicate.com", "replicate"),
+    ("bfl.ai", "bfl"),
+];
+
+fn provider_of_route(path: &str) -> &'static str {
+    let begins = |routes: &[&str]| routes.iter().any(|route| path.starts_with(route));
+    if begins(&["/v2beta/", "/v1/generation/", "/v1/user/", "/v1/engines/"]) {
+        "stability"
+    } else if begins(&["/v1/flux-", "/v1/get_result", "/v1/credits"]) {
+        "bfl"
+    } else if begins(&["/v1/predictions", "/v1/deployments/", "/v1/account"])
+        || path.starts_with("/v1/models/") && path.ends_with("/predictions")
+    {
+        "replicate"
+    } else if !begins(&["/v1/"]) && path.matches('/').count() > 1 {
+        "fal" // its routes are its apps' names
+    } else {
+        "openai"
+    }
 }
 
 fn request_id(provider: &str, shared: &Shared) -> String {
     let id = shared.request_id();
-    if provider == "openai" {
-        format!("req_{id}")
-    } else {
-        id
+    match provider {
+        "openai" => format!("req_{id}"),
+        "fal" | "bfl" => queued::uuid(&id),
+        _ => id,
     }
 }
 
@@ -341,7 +383,8 @@ fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, s
     if nano_usd == 0 {
         return;
     }
-    let credential = arrived.headers.get(AUTHORIZATION);
+    let key = || arrived.headers.get("x-key");
+    let credential = arrived.headers.get(AUTHORIZATION).or_else(key);
     shared.books.lock().bills.push(Bill {
         id: id.to_owned(),
         at: jiff::Timestamp::now(),
@@ -398,6 +441,18 @@ mod tests {
                 "/v1/images/generations",
             ),
             ("127.0.0.1", "/openaix", "openai", "/openaix"),
+            ("127.0.0.1", "/v1/models/gpt", "openai", "/v1/models/gpt"),
+            ("", "/fal/fal-ai/flux", "fal", "/fal-ai/flux"),
+            ("queue.fal.run", "/fal-ai/flux", "fal", "/fal-ai/flux"),
+            ("127.0.0.1", "/fal-ai/flux", "fal", "/fal-ai/flux"),
+            ("api.eu.bfl.ai", "/v1/x", "bfl", "/v1/x"),
+            ("127.0.0.1", "/v1/flux-dev", "bfl", "/v1/flux-dev"),
+            (
+                "127.0.0.1",
+                "/v1/models/a/b/predictions",
+                "replicate",
+                "/v1/models/a/b/predictions",
+            ),
         ];
         for (host, path, name, rest) in cases {
             assert_eq!(

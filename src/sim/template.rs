@@ -48,6 +48,12 @@ pub(super) static OPENAI: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/openai.json")));
 pub(super) static STABILITY: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/stability.json")));
+pub(super) static FAL: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/fal.json")));
+pub(super) static REPLICATE: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/replicate.json")));
+pub(super) static BFL: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/bfl.json")));
 
 fn read(text: &str) -> Templates {
     Templates(serde_json::from_str(text).expect("embedded, and read by this module's tests"))
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_message_is_json_once_its_holes_are_filled() {
-        for templates in [&*OPENAI, &*STABILITY] {
+        for templates in [&*OPENAI, &*STABILITY, &*FAL, &*REPLICATE, &*BFL] {
             for name in templates.0.keys() {
                 let filled = templates.fill(name, &[]);
                 assert!(!filled.body.contains("{{"), "{name}");

@@ -18,6 +18,8 @@ use crate::image::header;
 use crate::task::Tasks;
 use crate::wire::multipart::{self, Part};
 
+mod jobs;
+
 const IMAGES: &str = "/openai/v1/images/generations";
 const SD3: &str = "/stability/v2beta/stable-image/generate/sd3";
 
