@@ -5,7 +5,7 @@
 //! either, and no request leads back into our own dashboard.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::{Answer, plain};
 use crate::pipeline::{Caller, CallerFrom};
 use crate::secret::Secret;
-use crate::upstream::dial;
+use crate::upstream::dial::{self, is_public};
 
 /// The rules of one listener.
 #[derive(Debug, Default)]
@@ -251,37 +251,6 @@ fn basic(value: &HeaderValue) -> Option<(String, String)> {
 fn is_local(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
-}
-
-/// Whether an address is one of the open internet's: none of a machine, a link or a private net.
-pub fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(four) => {
-            let [a, b, ..] = four.octets();
-            !(four.is_loopback()
-                || four.is_private()
-                || four.is_link_local()
-                || four.is_unspecified()
-                || four.is_broadcast()
-                || four.is_multicast()
-                || four.is_documentation()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 198 && (b == 18 || b == 19))
-                || four == Ipv4Addr::new(192, 0, 0, 192))
-        }
-        IpAddr::V6(six) => {
-            let first = six.segments()[0];
-            let nat64 = six.segments()[..2] == [0x64, 0xff9b];
-            !(six.is_loopback()
-                || six.is_unspecified()
-                || six.is_multicast()
-                || first & 0xfe00 == 0xfc00
-                || first & 0xffc0 == 0xfe80
-                || nat64)
-        }
-    }
 }
 
 #[cfg(test)]

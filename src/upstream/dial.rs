@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub enum DialError {
         to: String,
         why: String,
     },
-    #[error("{to} is an address that this listener does not lead to")]
+    #[error("{to} is an address that nothing here leads to")]
     Forbidden { to: String },
 }
 
@@ -128,12 +128,37 @@ impl Dialer {
         Ok(self.secure(to, &self.tls_http1).await?.0)
     }
 
+    /// The same, to an address that is `allowed`. Behind a company's proxy it is the proxy that
+    /// finds the address; there only one that stands in the name itself is asked about.
+    pub async fn connect_within(
+        &self,
+        to: &Destination,
+        allowed: &(dyn Fn(IpAddr) -> bool + Sync),
+    ) -> Result<Stream, DialError> {
+        let literal: Option<IpAddr> = to.host.parse().ok();
+        if literal.is_some_and(|ip| !allowed(ip)) {
+            let to = to.to_string();
+            return Err(DialError::Forbidden { to });
+        }
+        let tcp = self.tcp(&to.host, to.port, allowed).await?;
+        Ok(self.shake(to, tcp, &self.tls_http1).await?.0)
+    }
+
     async fn secure(
         &self,
         to: &Destination,
         tls: &TlsConnector,
     ) -> Result<(Stream, Protocol), DialError> {
         let tcp = self.tcp(&to.host, to.port, &anywhere).await?;
+        self.shake(to, tcp, tls).await
+    }
+
+    async fn shake(
+        &self,
+        to: &Destination,
+        tcp: TcpStream,
+        tls: &TlsConnector,
+    ) -> Result<(Stream, Protocol), DialError> {
         if !to.tls {
             return Ok((Stream::Plain(tcp), Protocol::Http1));
         }
@@ -166,6 +191,37 @@ impl Dialer {
         match &self.hop {
             Some(hop) => through(hop, host, port).await,
             None => direct(host, port, allowed).await,
+        }
+    }
+}
+
+/// Whether an address is one of the open internet's: none of a machine, a link or a private net.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(four) => {
+            let [a, b, ..] = four.octets();
+            !(four.is_loopback()
+                || four.is_private()
+                || four.is_link_local()
+                || four.is_unspecified()
+                || four.is_broadcast()
+                || four.is_multicast()
+                || four.is_documentation()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 198 && (b == 18 || b == 19))
+                || four == Ipv4Addr::new(192, 0, 0, 192))
+        }
+        IpAddr::V6(six) => {
+            let first = six.segments()[0];
+            let nat64 = six.segments()[..2] == [0x64, 0xff9b];
+            !(six.is_loopback()
+                || six.is_unspecified()
+                || six.is_multicast()
+                || first & 0xfe00 == 0xfc00
+                || first & 0xffc0 == 0xfe80
+                || nat64)
         }
     }
 }

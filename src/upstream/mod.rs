@@ -6,6 +6,7 @@
 pub mod body;
 pub mod decode;
 pub mod dial;
+pub mod fetch;
 mod pool;
 
 use std::fmt;
