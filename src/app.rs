@@ -18,7 +18,7 @@ use crate::config::{self, Problem, Settings};
 use crate::image::{ImageRequest, ModelId};
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Listener};
-use crate::pipeline::{Class, Pipeline, Policy, Provider, Providers};
+use crate::pipeline::{Class, Jobs, Pipeline, Policy, Provider, Providers};
 use crate::plugin::{self, Plugins};
 use crate::price::Book;
 use crate::proxy::Proxy;
@@ -257,6 +257,7 @@ impl App {
             log,
             policy,
             tasks: tasks.clone(),
+            jobs: Jobs::new(settings.job_ttl),
             pictures: pictures(),
         });
         let access = access(&settings, address, extras.app);
@@ -457,6 +458,7 @@ fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy,
         scope: settings.cache.scope,
         fan_out: settings.cache.fan_out.clone(),
         attempts: settings.attempts,
+        job_ttl: settings.job_ttl,
         prompts: match settings.log_prompts {
             config::LogPrompts::Head => Prompts::Head,
             config::LogPrompts::Hash => Prompts::Hash,

@@ -25,6 +25,8 @@ pub struct Shape {
     pub dialect: &'static str,
     pub delivery: Delivery,
     pub stream: bool,
+    /// It tells of a job, and brings no picture.
+    pub job: bool,
 }
 
 /// An answer on its way: what is here so far, readable by many.
@@ -364,6 +366,7 @@ mod tests {
     #[tokio::test]
     async fn readers_see_the_same_answer_each_at_its_own_pace() {
         let shape = Shape {
+            job: false,
             dialect: "openai",
             delivery: Delivery::Base64,
             stream: false,

@@ -82,8 +82,8 @@ impl Dialect for Bfl {
         Ok(request)
     }
 
-    fn credential<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
-        head.header(KEY)
+    fn key_header(&self) -> &'static str {
+        KEY
     }
 
     fn inert(&self) -> &'static [&'static str] {

@@ -93,10 +93,6 @@ impl Dialect for Fal {
         Ok(request)
     }
 
-    fn credential<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
-        head.header("authorization")
-    }
-
     fn inert(&self) -> &'static [&'static str] {
         &[QUERY]
     }

@@ -83,9 +83,14 @@ pub trait Dialect: Send + Sync {
     /// `asked` is `None` when the call could not be read.
     fn write_refusal(&self, asked: Option<&ImageRequest>, refusal: &Refusal) -> Reply;
 
+    /// The header that a key stands in.
+    fn key_header(&self) -> &'static str {
+        "authorization"
+    }
+
     /// The credential that the app sent, whatever header it came in.
     fn credential<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
-        head.header("authorization")
+        head.header(self.key_header())
     }
 
     /// Extra fields that do not change the picture (the app's name for its user, how the answer

@@ -17,7 +17,7 @@ use super::rescue::{Cause, Rescued};
 use super::{Pipeline, receive};
 use crate::bill::Quote;
 use crate::dialect::Undeliverable;
-use crate::image::{Delivery, FailureKind, Format, ImageRequest, Picture};
+use crate::image::{Delivery, FailureKind, Format, ImageRequest, ImageResponse, Picture};
 use crate::money::Usd;
 use crate::record::{
     AnswerRecord, AnsweredFrom, CacheStatus, Delivered, ErrorBy, ErrorRecord, Lever, Step,
@@ -66,7 +66,9 @@ impl Pipeline {
     /// The answer in the caller's words: as it came where that is what it asked for.
     fn word(&self, call: &Call, served: &Served) -> (Reply, bool) {
         let entry = &served.entry;
-        if let Some(reply) = entry.as_it_came(shape_of(call)) {
+        let mut shape = shape_of(call);
+        shape.job &= served.head.is_none(); // what came just now is the answer to this very call
+        if let Some(reply) = entry.as_it_came(shape) {
             let head = served.head.as_ref().unwrap_or(&reply.head).clone();
             return (
                 Reply {
@@ -97,7 +99,13 @@ impl Pipeline {
     /// For a caller that wants URLs: pictures in hand are served by the gateway, under names that
     /// nobody can guess.
     fn hosted(&self, call: &Call, served: &Served) -> Result<Reply, Undeliverable> {
-        let mut response = served.entry.response.clone();
+        let response = self.at_urls(&served.entry.response)?;
+        call.dialect().write_response(&call.asked, &response)
+    }
+
+    /// The same pictures, each at an address.
+    pub(super) fn at_urls(&self, response: &ImageResponse) -> Result<ImageResponse, Undeliverable> {
+        let mut response = response.clone();
         let base = self.policy.public_url.as_deref();
         for image in &mut response.images {
             let raw = match &image.picture {
@@ -114,7 +122,7 @@ impl Pipeline {
             image.picture = Picture::Url(format!("{base}/_pixtoll/pictures/{token}"));
             self.pictures.insert(token, (image.format, raw));
         }
-        call.dialect().write_response(&call.asked, &response)
+        Ok(response)
     }
 
     /// The headers for an answer whose end is not known yet: the quote stands for the charge.

@@ -22,7 +22,7 @@ use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
 use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
 use crate::dialect::Next;
-use crate::image::{Billed, Failure, FailureKind, ImageResponse, Sent};
+use crate::image::{Billed, Failure, FailureKind, Image, ImageResponse, Picture, Sent};
 use crate::ledger::{Hold, Outcome, Settlement, Ticket};
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::wire::Reply;
@@ -246,9 +246,19 @@ impl Pipeline {
             }
             Err(error) => Err((error.into(), None, began.elapsed())),
         };
+        let (read, booking) = match read {
+            Ok(read) => {
+                let ttfb = read.ttfb;
+                let (read, booking) = self
+                    .end_of_job(call, plan, read, &mut record, pilot.as_ref(), door)
+                    .await;
+                (read.map_err(|failure| (failure, None, ttfb)), booking)
+            }
+            Err(error) => (Err(error), None),
+        };
         call.upstream += began.elapsed();
         record.ms = millis(began.elapsed());
-        match read {
+        let got = match read {
             Err((failure, live, ttfb)) => {
                 record.ttfb_ms = millis(ttfb);
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
@@ -264,7 +274,9 @@ impl Pipeline {
                 self.conclude(call, plan, key, record, ticket, read, pilot)
                     .await
             }
-        }
+        };
+        drop(booking); // whoever waits for the charge to be written goes on
+        got
     }
 
     /// An answer is whole: it is charged, and only then shown to its end and kept.
@@ -307,13 +319,10 @@ impl Pipeline {
                 return self.failed(call, *failure, reply, pilot);
             }
             Next::Ask { .. } => {
-                let failure = Failure::lost(
-                    FailureKind::Unknown,
-                    "the provider queued a job, which this version does not follow",
-                );
+                // Jobs are seen through before; this one did not say where.
+                let failure = Failure::lost(FailureKind::Unknown, "a job that has no end");
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
-                show_rest(&live);
                 call.decision.attempts.push(record);
                 return self.failed(call, failure, None, pilot);
             }
@@ -354,12 +363,17 @@ impl Pipeline {
             Some(_) => self.policy.ttl,
             None => self.policy.ttl.min(self.policy.unseeded_ttl),
         };
-        let ttl = call.cache.ttl.unwrap_or(usual);
+        let ttl = call
+            .cache
+            .ttl
+            .unwrap_or(usual)
+            .min(url_life(plan, &response));
         let original = Original {
             shape: Shape {
                 dialect: plan.dialect.name(),
                 delivery: plan.request.delivery,
                 stream: plan.request.stream,
+                job: false,
             },
             reply,
         };
@@ -494,12 +508,23 @@ impl Pipeline {
     }
 }
 
+/// So long an answer is good whose pictures lie at the provider's.
+fn url_life(plan: &Plan, response: &ImageResponse) -> Duration {
+    let away = |image: &Image| matches!(image.picture, Picture::Url(_));
+    match plan.dialect.url_life() {
+        // Some of it has passed already.
+        Some(life) if response.images.iter().any(away) => life * 9 / 10,
+        _ => Duration::MAX,
+    }
+}
+
 /// The form in which this caller is to be answered.
 pub(super) fn shape_of(call: &Call) -> Shape {
     Shape {
         dialect: call.dialect().name(),
         delivery: call.asked.delivery,
         stream: call.asked.stream,
+        job: call.submit.is_some(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::provider::Provider;
 use crate::action::{CacheMode, CachePolicy, Change, Route, Via};
 use crate::bill::Quote;
 use crate::cache::Partition;
+use crate::dialect::job::Submit;
 use crate::dialect::{Dialect, Unreadable};
 use crate::image::{ImageRequest, Operation};
 use crate::record::{By, Decision};
@@ -105,6 +106,8 @@ pub(super) struct Unread {
 pub(super) struct Call {
     pub(super) arrived: Arrived,
     pub(super) told: Told,
+    /// How its app asks for the picture, where it does not wait for it.
+    pub(super) submit: Option<Submit>,
     pub(super) began: Instant,
     /// As the app wrote it.
     pub(super) asked: Arc<ImageRequest>,

@@ -6,6 +6,7 @@ use http::{HeaderMap, Request, Uri};
 use super::call::Call;
 use super::plan::Plan;
 use super::{Pipeline, own_headers};
+use crate::action::Via;
 use crate::upstream::{Outbound, strip_hop_by_hop};
 use crate::wire::Rope;
 
@@ -32,6 +33,12 @@ impl Pipeline {
         };
         strip_hop_by_hop(&mut headers);
         own_headers::strip(&mut headers);
+        if arrived.via != Via::Gateway && plan.provider.upstream.is_some() && plan.own_credential {
+            // A server that stands in for several hosts is told which of them was meant.
+            if let Ok(host) = arrived.head.host.parse() {
+                headers.insert("x-forwarded-host", host);
+            }
+        }
         headers.remove("expect");
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

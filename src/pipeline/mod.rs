@@ -4,11 +4,14 @@
 //! stations do the work and do not know one another.
 
 mod answer;
+mod asking;
 mod attempt;
 pub mod body;
+mod bring;
 mod call;
 mod chain;
 mod door;
+mod jobs;
 mod message;
 pub mod own_headers;
 mod plan;
@@ -40,6 +43,7 @@ use crate::wire::{RequestHead, Rope};
 pub use body::Body;
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
 use door::Door;
+pub use jobs::{JobAsked, Jobs};
 pub use provider::{Provider, Providers};
 
 /// How calls are treated, from the configuration.
@@ -59,6 +63,8 @@ pub struct Policy {
     pub classes: BTreeMap<String, Class>,
     /// Where pictures of ours are reached: `http://127.0.0.1:8484`; `None` where nobody could.
     pub public_url: Option<String>,
+    /// So long a job may take that an app asks about; then its charge counts as unknown.
+    pub job_ttl: Duration,
     /// Digests for the log.
     pub config: Arc<str>,
     pub instance: Arc<str>,
@@ -87,6 +93,8 @@ pub struct Pipeline {
     pub log: Log,
     pub policy: Policy,
     pub tasks: Tasks,
+    /// Jobs that apps may ask about.
+    pub jobs: Jobs,
     /// Pictures that callers were given our own URLs for.
     pub pictures: Cache<String, (Format, Rope)>,
 }
@@ -126,7 +134,7 @@ impl Pipeline {
             Err(unread) => return self.turn_away(unread, door),
         };
         let outcome = match self.consult_rules(&mut call).await {
-            Ok(()) => self.buy(&mut call, &mut door).await,
+            Ok(()) => self.buy_for(&mut call, &mut door).await,
             Err(refused) => Err(refused),
         };
         let delivery = self.answer(&mut call, &outcome, door);

@@ -135,6 +135,7 @@ impl View {
             dialect: plan.dialect.name(),
             delivery: plan.request.delivery,
             stream: plan.request.stream,
+            job: false,
         };
         let accepts = call
             .arrived

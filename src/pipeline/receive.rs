@@ -43,6 +43,7 @@ impl Pipeline {
         };
         Ok(Call {
             told: told.clone(),
+            submit: recognised.dialect.submits(&arrived.head, &asked),
             began,
             request: asked.clone(),
             asked: Arc::new(asked),

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 use crate::action::Via;
 use crate::listen::{Closing, Listener};
-use crate::pipeline::{Arrived, Body, Caller, Pipeline, Provider};
+use crate::pipeline::{Arrived, Body, Caller, JobAsked, Pipeline, Provider};
 use crate::task::Tasks;
 use crate::upstream::{Destination, Upstream};
 use crate::wire::RequestHead;
@@ -186,6 +186,9 @@ impl Proxy {
             target,
             headers: std::mem::take(request.headers_mut()),
         };
+        if let Some(asked) = self.pipeline.job_asked(&site.provider, &head) {
+            return self.job(asked, head, request, &site).await;
+        }
         let Some(recognised) = self.pipeline.recognise(&site.provider, &head) else {
             *request.headers_mut() = head.headers;
             let destination = site.provider.reached_at(&site.destination).clone();
@@ -212,6 +215,29 @@ impl Proxy {
             recognised,
         };
         Arc::clone(&self.pipeline).handle(arrived).await
+    }
+}
+
+/// The largest question about a job: nearly all have no body.
+const MAX_QUESTION: usize = 64 << 10;
+
+impl Proxy {
+    /// A question about a job that we know of.
+    async fn job(
+        &self,
+        asked: JobAsked,
+        head: RequestHead,
+        request: Request<Incoming>,
+        site: &Site,
+    ) -> Answer {
+        let Ok(body) = guard::whole_body(request.into_body(), MAX_QUESTION).await else {
+            return plain(
+                StatusCode::BAD_REQUEST,
+                "the question's body did not arrive",
+            );
+        };
+        let to = site.provider.reached_at(&site.destination);
+        self.pipeline.answer_job(asked, head, body, to).await
     }
 }
 

@@ -13,6 +13,7 @@ mod examples;
 mod floors;
 mod habits;
 mod harness;
+mod jobs;
 mod rules;
 mod trust;
 mod tunnels;

@@ -1,0 +1,391 @@
+//! Providers that work on jobs: callers that wait for them, and callers that ask later.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use pixtoll::config::{PluginEntry, Settings};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{Answer, Rig, cat, read_answer};
+
+const FAL: &str = "queue.fal.run";
+const REPLICATE: &str = "api.replicate.com";
+const BFL: &str = "api.bfl.ai";
+const SCHNELL: &str = "/v1/models/black-forest-labs/flux-schnell/predictions";
+
+/// Rows for models that the tests route to, whatever the shipped book says of them.
+const BOOK: &str = r#"
+version: 1
+models:
+- model: bfl/flux-2-pro
+  capability: {operations: [generate, edit], sizes: {free: {multiple: 16, min_pixels: 4096, max_pixels: 4194304, max_side: 4096}}, usual: 1024x1024, formats: [png, jpeg], seed: true, max_inputs: 8, deliveries: [url]}
+  price: {per_image: 0.03}
+  source: a test
+  as_of: 2026-11-22
+- model: fal/fal-ai/flux/dev
+  capability: {operations: [generate, edit], sizes: {free: {min_pixels: 4096, max_pixels: 4194304, max_side: 4096}}, usual: 1024x768, formats: [png, jpeg], max_n: 4, seed: true, steps: [1, 50], max_inputs: 1, deliveries: [url, base64]}
+  price: {per_image: 0.025}
+  source: a test
+  as_of: 2026-11-22
+- model: replicate/black-forest-labs/flux-schnell
+  capability: {operations: [generate], sizes: {aspects: {"1:1": 1024x1024, "16:9": 1360x768}}, usual: 1024x1024, formats: [png, webp, jpeg], max_n: 4, seed: true, deliveries: [url]}
+  price: {per_image: 0.003}
+  source: a test
+  as_of: 2026-11-22
+"#;
+
+async fn rig(rule: Option<&str>) -> Rig {
+    let folder = tempfile::TempDir::new().unwrap();
+    let book = folder.path().join("book.yaml");
+    std::fs::write(&book, BOOK).unwrap();
+    let file = folder.path().join("rule.lua");
+    std::fs::write(&file, rule.unwrap_or_default()).unwrap();
+    Rig::with(|settings: &mut Settings| {
+        settings.prices.push(book);
+        if rule.is_some() {
+            let plugin = PluginEntry::named(file.to_str().unwrap());
+            settings.plugins.push(plugin);
+        }
+    })
+    .await
+}
+
+fn route_to(model: &str, more: &str) -> String {
+    format!(
+        "return {{ on_request = function(call) return call:route(\"{model}\", {{ reason = \"test\"{more} }}) end }}"
+    )
+}
+
+/// One request of an intercepted app, with its key where the provider looks for it.
+async fn ask(rig: &Rig, method: &str, host: &str, path: &str, more: &str, body: &str) -> Answer {
+    let mut tls = rig.tls(host, 443).await;
+    let key = match host {
+        BFL => "x-key: sk-canary",
+        FAL | "fal.run" => "authorization: Key sk-canary",
+        _ => "authorization: Bearer sk-canary",
+    };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{more}\r\n{body}",
+        body.len()
+    );
+    tls.write_all(request.as_bytes()).await.unwrap();
+    read_answer(&mut tls).await
+}
+
+async fn submit(rig: &Rig, host: &str, path: &str, body: &Value) -> Value {
+    let answer = ask(rig, "POST", host, path, "", &body.to_string()).await;
+    assert!(answer.status() < 300, "{}", answer.text());
+    answer.json()
+}
+
+/// Follows a URL that an answer gave.
+async fn follow(rig: &Rig, url: &Value) -> Answer {
+    let url = url.as_str().unwrap().strip_prefix("https://").unwrap();
+    let (host, path) = url.split_once('/').unwrap();
+    ask(rig, "GET", host, &format!("/{path}"), "", "").await
+}
+
+fn pixels(file: &[u8]) -> Option<(u32, u32)> {
+    pixtoll::image::header::read(file).pixels
+}
+
+fn b64_pixels(answer: &Answer) -> Option<(u32, u32)> {
+    let text = answer.json()["data"][0]["b64_json"].as_str()?.to_owned();
+    let file = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
+    pixels(&file)
+}
+
+// Callers that wait.
+
+#[tokio::test]
+async fn a_caller_that_waits_gets_the_picture_of_a_job() {
+    for (model, charge_from) in [
+        ("bfl/flux-2-pro", "reported"),
+        ("fal/fal-ai/flux/dev", "list"),
+        ("replicate/black-forest-labs/flux-schnell", "list"),
+    ] {
+        let rig = rig(Some(&route_to(model, ""))).await;
+        let answer = rig.generate(&cat("a boat")).await;
+        assert_eq!(answer.status(), 200, "{model}: {}", answer.text());
+        assert_eq!(b64_pixels(&answer), Some((1024, 1024)), "{model}");
+        assert_eq!(answer.header("x-pixtoll-route"), Some(model));
+        let again = rig.generate(&cat("a boat")).await;
+        assert!(again.header("cache-status").unwrap().contains("hit"));
+        assert_eq!(again.body, answer.body);
+        let decisions = rig.decisions(2).await;
+        let attempt = &decisions[0]["attempts"][0];
+        assert!(attempt["job"].is_string(), "{attempt}");
+        assert_eq!(attempt["charge_from"], charge_from, "{model}");
+        assert_eq!(rig.sim().bills().len(), 1);
+        assert_eq!(rig.billed(), rig.booked().await, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_moderation_stops_is_a_safety_block_of_the_callers() {
+    let rig = rig(Some(&route_to("bfl/flux-2-pro", ""))).await;
+    for words in ["safety", "safety_output"] {
+        rig.script("bfl", &[words]);
+        let answer = rig.generate(&cat("a duel")).await;
+        assert_eq!(answer.status(), 400);
+        assert_eq!(answer.json()["error"]["code"], "moderation_blocked");
+    }
+    let decisions = rig.decisions(2).await;
+    let at = |i: usize| decisions[i]["attempts"][0]["failure"]["safety_at"].clone();
+    assert_eq!((at(0), at(1)), (json!("input"), json!("output")));
+    assert_eq!((rig.billed(), rig.booked().await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_end_in_time_is_unknown() {
+    let rig = rig(Some(&route_to("bfl/flux-2-pro", ", timeout = 2"))).await;
+    rig.script("bfl", &["stall"]);
+    let answer = rig.generate(&cat("a boat")).await;
+    assert_eq!(answer.status(), 504, "{}", answer.text());
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    let attempt = rig.decisions(1).await[0]["attempts"][0].clone();
+    assert_eq!(attempt["outcome"], "unknown");
+    assert!(
+        attempt["failure"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("job")
+    );
+}
+
+// Callers that ask later.
+
+#[tokio::test]
+async fn a_job_of_fal_passes_and_is_one_call() {
+    let rig = rig(None).await;
+    rig.script("fal", &["hold"]);
+    let body = json!({"prompt": "a boat", "image_size": "square_hd", "seed": 5});
+    let job = submit(&rig, FAL, "/fal-ai/flux/dev", &body).await;
+    assert_eq!(job["status"], "IN_QUEUE");
+    assert_eq!(
+        follow(&rig, &job["status_url"]).await.json()["status"],
+        "IN_PROGRESS"
+    );
+    rig.sim().release();
+    assert_eq!(
+        follow(&rig, &job["status_url"]).await.json()["status"],
+        "COMPLETED"
+    );
+    let result = follow(&rig, &job["response_url"]).await;
+    assert_eq!(result.header("x-fal-billable-units"), Some("1"));
+    assert!(result.json()["images"][0]["url"].is_string());
+    let decision = rig.decisions(1).await.remove(0);
+    assert_eq!(decision["attempts"][0]["job"], job["request_id"]);
+    assert_eq!(
+        decision["attempts"][0]["codes"]["x-fal-billable-units"],
+        "1"
+    );
+    assert_eq!(decision["answered"]["images"], 1);
+    assert_eq!(rig.billed(), rig.booked().await);
+
+    // The same again is ours: nothing is bought, and its questions find the picture.
+    let again = submit(&rig, FAL, "/fal-ai/flux/dev", &body).await;
+    assert_ne!(again["request_id"], job["request_id"]);
+    assert_eq!(
+        follow(&rig, &again["status_url"]).await.json()["status"],
+        "COMPLETED"
+    );
+    let repeated = follow(&rig, &again["response_url"]).await.json();
+    assert_eq!(
+        repeated["images"][0]["url"],
+        result.json()["images"][0]["url"]
+    );
+    assert_eq!(rig.sim().bills().len(), 1);
+    assert_eq!(rig.decisions(2).await[1]["cache"]["status"], "hit");
+}
+
+#[tokio::test]
+async fn a_charge_is_asked_for_where_the_app_does_not_ask() {
+    let rig = rig(None).await;
+    let body = json!({"prompt": "a boat", "width": 1024, "height": 1024});
+    let job = submit(&rig, BFL, "/v1/flux-2-pro", &body).await;
+    assert_eq!(job["cost"], 3.0);
+    let decision = rig.decisions(1).await.remove(0);
+    assert_eq!(decision["attempts"][0]["charge_from"], "reported");
+    assert_eq!(decision["attempts"][0]["outcome"], "ok");
+    assert_eq!(rig.booked().await, 30_000_000);
+    let ready = follow(&rig, &job["polling_url"]).await.json();
+    assert_eq!(ready["status"], "Ready");
+}
+
+#[tokio::test]
+async fn equal_submits_are_one_job_that_each_may_ask_about() {
+    let rig = rig(None).await;
+    rig.script("fal", &["hold"]);
+    let body = json!({"prompt": "a boat"});
+    let first = submit(&rig, FAL, "/fal-ai/flux/dev", &body).await;
+    let second = submit(&rig, FAL, "/fal-ai/flux/dev", &body).await;
+    assert_eq!(first, second);
+    rig.sim().release();
+    for job in [&first, &second] {
+        let result = follow(&rig, &job["response_url"]).await;
+        assert_eq!(result.status(), 200);
+    }
+    let decisions = rig.decisions(2).await;
+    let statuses: Vec<&Value> = decisions.iter().map(|d| &d["cache"]["status"]).collect();
+    assert!(statuses.contains(&&json!("miss")) && statuses.contains(&&json!("collapsed")));
+    assert_eq!(rig.sim().bills().len(), 1);
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn a_submit_that_is_moved_is_a_job_of_ours() {
+    let rig = rig(Some(&route_to("stability/sd3.5-medium", ""))).await;
+    rig.script("stability", &["hold"]);
+    let body = json!({"prompt": "a boat", "image_size": "square_hd"});
+    let job = submit(&rig, FAL, "/fal-ai/flux/dev", &body).await;
+    rig.sim().wait_for_requests(1).await;
+    assert_eq!(
+        follow(&rig, &job["status_url"]).await.json()["status"],
+        "IN_PROGRESS"
+    );
+    assert_eq!(follow(&rig, &job["response_url"]).await.status(), 400);
+    rig.sim().release();
+    let decision = rig.decisions(1).await.remove(0);
+    assert_eq!(decision["answered"]["model"], "stability/sd3.5-medium");
+    assert_eq!(
+        follow(&rig, &job["status_url"]).await.json()["status"],
+        "COMPLETED"
+    );
+    let result = follow(&rig, &job["response_url"]).await.json();
+    let url = result["images"][0]["url"].as_str().unwrap();
+    let path = url.split_once("/_pixtoll/").unwrap().1;
+    let host = rig.address();
+    let picture = rig
+        .raw(&format!(
+            "GET /_pixtoll/{path} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        ))
+        .await;
+    assert!(picture.starts_with("HTTP/1.1 200"), "{picture}");
+    // Nobody else may ask about it.
+    let mut tls = rig.tls(FAL, 443).await;
+    let place = job["status_url"]
+        .as_str()
+        .unwrap()
+        .split_once(FAL)
+        .unwrap()
+        .1
+        .to_owned();
+    let stranger =
+        format!("GET {place} HTTP/1.1\r\nHost: {FAL}\r\nAuthorization: Key sk-other\r\n\r\n");
+    tls.write_all(stranger.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut tls).await.status(), 404);
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn a_moved_submit_that_fails_says_so_when_it_is_asked() {
+    let rig = rig(Some(&route_to("stability/sd3.5-medium", ""))).await;
+    rig.script("stability", &["safety"; 3]);
+    let body = json!({"input": {"prompt": "a duel"}});
+    let job = submit(&rig, REPLICATE, SCHNELL, &body).await;
+    rig.decisions(1).await;
+    let told = follow(&rig, &job["urls"]["get"]).await.json();
+    assert_eq!(told["status"], "failed");
+    assert!(told["error"].as_str().unwrap().contains("NSFW"), "{told}");
+    let job = submit(&rig, BFL, "/v1/flux-2-pro", &json!({"prompt": "a duel"})).await;
+    rig.decisions(2).await;
+    let told = follow(&rig, &job["polling_url"]).await.json();
+    assert_eq!(told["status"], "Request Moderated");
+    assert_eq!(rig.billed(), 0);
+}
+
+#[tokio::test]
+async fn a_prediction_that_is_waited_for_passes_as_it_is() {
+    let rig = rig(None).await;
+    let body = json!({"input": {"prompt": "a boat"}}).to_string();
+    let wait = "Prefer: wait=5\r\n";
+    let done = ask(&rig, "POST", REPLICATE, SCHNELL, wait, &body).await;
+    assert_eq!(done.json()["status"], "succeeded");
+    assert_eq!(done.json()["source"], "api");
+    let again = ask(&rig, "POST", REPLICATE, SCHNELL, wait, &body).await;
+    assert_eq!(
+        (again.status(), &again.json()["status"]),
+        (201, &json!("succeeded"))
+    );
+    assert_eq!(again.json()["output"], done.json()["output"]);
+    assert!(
+        again.header("cache-status").unwrap().contains("hit"),
+        "{}",
+        again.head
+    );
+    // Who does not wait asks, and finds it.
+    let job = submit(
+        &rig,
+        REPLICATE,
+        SCHNELL,
+        &json!({"input": {"prompt": "a boat"}}),
+    )
+    .await;
+    let told = follow(&rig, &job["urls"]["get"]).await.json();
+    assert_eq!(told["output"], done.json()["output"]);
+    assert_eq!(rig.sim().bills().len(), 1);
+    rig.decisions(3).await;
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn a_submit_that_names_a_webhook_is_neither_moved_nor_collapsed() {
+    let rig = rig(Some(&route_to("stability/sd3.5-medium", ""))).await;
+    let body = json!({"prompt": "a boat"});
+    let path = "/fal-ai/flux/dev?fal_webhook=https%3A%2F%2Fapp.example%2Ffal";
+    let first = submit(&rig, FAL, path, &body).await;
+    let second = submit(&rig, FAL, path, &body).await;
+    assert_ne!(first["request_id"], second["request_id"]);
+    let decisions = rig.decisions(2).await;
+    for decision in &decisions {
+        assert_eq!(decision["attempts"][0]["model"], "fal/fal-ai/flux/dev");
+        assert_eq!(decision["attempts"][0]["outcome"], "ok");
+        assert!(decision["notes"][0].as_str().unwrap().contains("webhook"));
+    }
+    assert_eq!(rig.sim().bills().len(), 2);
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn what_was_submitted_and_refused_is_the_providers_own_answer() {
+    let rig = rig(None).await;
+    rig.script("bfl", &["rate_limited retry_after=1"]);
+    let body = json!({"prompt": "a boat"}).to_string();
+    let refused = ask(&rig, "POST", BFL, "/v1/flux-2-pro", "", &body).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.json()["detail"], "Too many active tasks");
+    rig.script("fal", &["safety"]);
+    let job = submit(&rig, FAL, "/fal-ai/flux/dev", &json!({"prompt": "a duel"})).await;
+    let result = follow(&rig, &job["response_url"]).await;
+    assert_eq!(result.status(), 422);
+    assert_eq!(
+        result.json()["detail"][0]["type"],
+        "content_policy_violation"
+    );
+    let decision = rig.decisions(2).await.remove(1);
+    assert_eq!(decision["error"]["kind"], "safety");
+    assert_eq!((rig.billed(), rig.booked().await), (0, 0));
+}
+
+#[tokio::test]
+async fn fal_at_once_is_answered_at_once() {
+    let rig = rig(None).await;
+    let body = json!({"prompt": "a boat", "sync_mode": true}).to_string();
+    let path = "/fal-ai/flux/dev";
+    let first = ask(&rig, "POST", "fal.run", path, "", &body).await;
+    let url = first.json()["images"][0]["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(url.starts_with("data:image/jpeg;base64,"), "{}", &url[..40]);
+    let second = ask(&rig, "POST", "fal.run", path, "", &body).await;
+    assert_eq!(first.body, second.body);
+    assert_eq!(rig.sim().bills().len(), 1);
+    tokio::time::timeout(Duration::from_secs(5), rig.decisions(2))
+        .await
+        .unwrap();
+}
