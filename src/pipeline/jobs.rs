@@ -402,11 +402,11 @@ fn at_once(call: &Call, served: &Served) -> bool {
 
 /// Whoever is called when the job ends can be called by nobody but the provider.
 fn leave_as_it_is(call: &mut Call) {
-    if call.route.take().is_some() || call.request != *call.asked {
+    if call.route.take().is_some() || !call.is_as_asked(&call.request) {
         let why = "the submit names a webhook, so it goes to its provider as it is";
         call.decision.notes.push(why.to_owned());
     }
-    call.request = (*call.asked).clone();
+    call.request = Arc::clone(&call.asked);
     call.cache.mode = Some(CacheMode::Off);
 }
 
