@@ -146,7 +146,8 @@ pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "fal",
         dialect: Some("fal"),
-        hosts: &["fal.run", "queue.fal.run"],
+        // The second two are where its own clients turn when the first are not to be reached.
+        hosts: &["fal.run", "queue.fal.run", "falrun.com", "queue.falrun.com"],
         upstream: Some("queue.fal.run"),
         key_from: &["FAL_KEY"],
         ..Known::NOTHING

@@ -27,7 +27,10 @@ use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
 pub(super) struct Fal;
 
-const SYNC_HOST: &str = "fal.run";
+/// Below this are its hosts.
+const DOMAIN: &str = "fal.run";
+/// Hosts that answer at once.
+const SYNC_HOSTS: [&str; 2] = [DOMAIN, "falrun.com"];
 const WEBHOOK: &str = "fal_webhook";
 /// The extra field that holds the query string.
 const QUERY: &str = "?";
@@ -99,7 +102,7 @@ impl Dialect for Fal {
 
     fn submits(&self, head: &RequestHead, _asked: &ImageRequest) -> Option<Submit> {
         let query = head.target.query().unwrap_or_default();
-        (head.host != SYNC_HOST).then(|| Submit {
+        (!SYNC_HOSTS.contains(&head.host.as_str())).then(|| Submit {
             wait: std::time::Duration::ZERO,
             webhook: query.split('&').any(|pair| pair.starts_with(WEBHOOK)),
         })
@@ -497,7 +500,7 @@ fn conclude(answer: Answer, node: &Node, body: &Rope) -> Next {
 fn queued(answer: &Answer, node: &Node) -> Option<Next> {
     let id = node.get("request_id")?.text()?.to_owned();
     let status = node.get("status")?.text()?;
-    let (host, target) = job::place(node.get("response_url")?.text()?, SYNC_HOST)?;
+    let (host, target) = job::place(node.get("response_url")?.text()?, DOMAIN)?;
     let (after, target) = match status {
         "IN_QUEUE" | "IN_PROGRESS" => (
             job::FIRST_PAUSE,

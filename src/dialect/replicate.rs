@@ -376,9 +376,18 @@ fn prediction(
         JobState::Failed(refusal) => ("failed", Some(in_words(refusal))),
     };
     let get = format!("{}{PREDICTIONS}/{}", job.base, job.id);
+    let model = asked.model.model();
+    // Official models have versions, and tell nobody which.
+    let version = match model.contains('/') {
+        true => model
+            .split_once(':')
+            .map_or("hidden", |(_, version)| version),
+        false => model,
+    };
     let told = json!({
         "id": job.id,
-        "model": asked.model.model(),
+        "model": model,
+        "version": version,
         "status": word,
         "error": error,
         "logs": "",

@@ -27,7 +27,8 @@ def clean_environment(state: Path) -> dict:
     """What a developer's shell has, and nothing of proxies, keys or trust."""
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     keep |= {"XDG_STATE_HOME": str(state), "XDG_CONFIG_HOME": str(state), "PYTHONUNBUFFERED": "1"}
-    return keep | {"OPENAI_API_KEY": "sk-canary-of-the-app"}
+    keys = ("OPENAI_API_KEY", "FAL_KEY", "REPLICATE_API_TOKEN", "BFL_API_KEY")
+    return keep | dict.fromkeys(keys, "sk-canary-of-the-app")
 
 
 class Sim:
@@ -78,7 +79,8 @@ class Rig:
             "providers": {
                 "openai": {"upstream": self.sim.url},
                 "stability": {"upstream": self.sim.url, "api_key": "sk-canary-of-pixtoll"},
-            },
+            }
+            | {name: {"upstream": self.sim.url} for name in ("fal", "replicate", "bfl")},
         } | more
         self.config = self.directory / "pixtoll.yaml"
         self.config.write_text(json.dumps(settings))  # JSON is YAML too

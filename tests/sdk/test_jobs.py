@@ -1,0 +1,40 @@
+"""Real clients of providers that work on jobs, behind `pixtoll run`."""
+
+
+def nano(decisions):
+    return round(sum(decision["cost"] or 0 for decision in decisions) * 1_000_000_000)
+
+
+def test_fal_submits_follows_and_repeats_from_memory(rig):
+    first, second, at_once = rig.python("fal_jobs.py")
+    assert first["png"] and first["last"] == second["last"] == "Completed" and first["seed"] == second["seed"] == 5
+    assert first["id"] != second["id"], "the repeat is a job of pixtoll's"
+    assert at_once["png"]
+    assert [bill["model"] for bill in rig.sim.bills()] == ["fal-ai/flux/dev", "fal-ai/flux/schnell"]
+    decisions = rig.decisions()
+    assert [decision["cache"]["status"] for decision in decisions] == ["miss", "hit", "miss"]
+    assert decisions[0]["attempts"][0]["job"] == first["id"]
+    assert decisions[0]["attempts"][0]["codes"]["x-fal-billable-units"] == "1"
+
+
+def test_fal_raises_its_own_error_for_a_job_that_was_stopped(rig):
+    rig.sim.script("fal", "safety")
+    assert rig.python("fal_error.py") == [{"status": 422, "type": "content_policy_violation"}]
+    assert rig.sim.bills() == []
+    (decision,) = rig.decisions()
+    assert decision["error"]["kind"] == "safety"
+
+
+def test_replicate_runs_and_polls(rig):
+    ran, polled = rig.python("replicate_run.py")
+    assert ran == {"png": True} and polled == {"status": "succeeded", "pictures": 1}
+    assert len(rig.sim.bills()) == 1
+    assert [decision["cache"]["status"] for decision in rig.decisions()] == ["miss", "hit"]
+
+
+def test_bfl_by_requests(rig):
+    first, second = rig.python("bfl_requests.py")
+    assert first == {"status": "Ready", "png": True, "cost": 3.0}
+    assert second["status"] == "Ready" and second["png"] and second["cost"] is None
+    (bill,) = rig.sim.bills()
+    assert nano(rig.decisions()) == bill["nano_usd"] == 30_000_000
