@@ -140,6 +140,12 @@ impl Book {
         self.current.iter().map(|row| &**row)
     }
 
+    /// Every row of a model, those of other days among them, in the order of the files.
+    pub fn history(&self, id: &ModelId) -> impl Iterator<Item = &ModelRow> {
+        let of_it = self.rows.iter().filter(move |placed| placed.row.id == *id);
+        of_it.map(|placed| &*placed.row)
+    }
+
     /// Every alias with the model it stands for, in no order.
     pub fn aliases(&self) -> impl Iterator<Item = (&ModelId, &ModelId)> {
         self.aliases.iter()

@@ -1,0 +1,646 @@
+//! Reads a request from the words that a person types: `dall-e-3 1024x1024 hd n=4`.
+//!
+//! Most things have a word of their own; everything has a `key=value`. A word that is none is an
+//! error that says which there are, since a price of something else than was meant is worse than
+//! no price.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Number, Value};
+
+use super::book::Book;
+use super::row::ModelRow;
+use crate::image::{
+    Aspect, Delivery, Format, ImageRequest, Input, InputRole, InputSource, ModelId, Operation,
+    Quality, Safety, Size, Tier,
+};
+use crate::near::nearest;
+
+/// Why a text is no request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadSpec {
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+fn bad(message: impl Into<String>, remedy: impl Into<String>) -> BadSpec {
+    BadSpec {
+        message: message.into(),
+        remedy: remedy.into(),
+    }
+}
+
+/// Reads a request. With `base`, the words change that request; without, they must name a model.
+///
+/// # Errors
+/// [`BadSpec`] for the first word that cannot be understood.
+pub fn read(book: &Book, text: &str, base: Option<ImageRequest>) -> Result<ImageRequest, BadSpec> {
+    let words = split(text)?;
+    let mut draft = Draft::new(book, &words, base)?;
+    for word in &words {
+        draft.take(word)?;
+    }
+    draft.finish()
+}
+
+/// One word of a text.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Bare(String),
+    Quoted(String),
+    Set(String, String),
+}
+
+/// Splits at blanks; quotes hold blanks together, alone and after a `=`.
+fn split(text: &str) -> Result<Vec<Word>, BadSpec> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let word;
+        (word, rest) = if matches!(first, '"' | '\'') {
+            let (inner, after) = quoted(rest, first)?;
+            (Word::Quoted(inner.to_owned()), after)
+        } else {
+            one(rest)?
+        };
+        words.push(word);
+        rest = rest.trim_start();
+    }
+    Ok(words)
+}
+
+/// The text between the quote that `rest` begins with and the next, and what follows.
+fn quoted(rest: &str, quote: char) -> Result<(&str, &str), BadSpec> {
+    rest[1..].split_once(quote).ok_or_else(|| {
+        bad(
+            format!("the quote before `{}` has no end", &rest[1..]),
+            format!("close it with {quote}"),
+        )
+    })
+}
+
+/// An unquoted word, or `key=value` whose value may be quoted, and what follows.
+fn one(rest: &str) -> Result<(Word, &str), BadSpec> {
+    let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+    let Some((key, value)) = rest[..end].split_once('=') else {
+        return Ok((Word::Bare(rest[..end].to_owned()), &rest[end..]));
+    };
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let (value, after) = match quote {
+        Some(quote) => quoted(&rest[key.len() + 1..], quote)?,
+        None => (value, &rest[end..]),
+    };
+    Ok((Word::Set(key.to_owned(), value.to_owned()), after))
+}
+
+/// A request as its words come in.
+struct Draft<'a> {
+    request: ImageRequest,
+    /// `None` where the request to change names a model that the book does not know.
+    row: Option<&'a ModelRow>,
+    /// The bare word that names the model: it has been read.
+    name: Option<String>,
+    /// Whether there was nothing to change.
+    fresh: bool,
+    aspect: Option<Aspect>,
+    step: Option<String>,
+    said: BTreeSet<&'static str>,
+}
+
+impl<'a> Draft<'a> {
+    /// Finds the model first: what other words mean depends on it.
+    fn new(
+        book: &'a Book,
+        words: &[Word],
+        base: Option<ImageRequest>,
+    ) -> Result<Draft<'a>, BadSpec> {
+        let strangers = || {
+            words.iter().filter_map(|word| match word {
+                Word::Bare(word) if meaning(word).is_none() => Some(word.as_str()),
+                _ => None,
+            })
+        };
+        let set = words.iter().find_map(|word| match word {
+            Word::Set(key, value) if key == "model" => Some(value.as_str()),
+            _ => None,
+        });
+        let named = strangers().find(|word| book.find(word).is_ok());
+        let word = match (set, named, &base) {
+            (Some(word), ..) | (None, Some(word), _) => Some(word),
+            (None, None, Some(_)) => None,
+            (None, None, None) => Some(strangers().next().ok_or_else(|| {
+                bad(
+                    "no model is named",
+                    "begin with one, like `gpt-image-2 1024x1024 high n=2`",
+                )
+            })?),
+        };
+        let row = match word {
+            Some(word) => Some(book.find(word).map_err(|why| {
+                let (message, remedy) = why.explain(word);
+                bad(message, remedy)
+            })?),
+            None => base.as_ref().and_then(|base| book.model(&base.model)),
+        };
+        let model = row.filter(|_| word.is_some()).map(|row| row.id.clone());
+        let fresh = base.is_none();
+        let mut request =
+            base.unwrap_or_else(|| ImageRequest::new(ModelId::new("", ""), String::new()));
+        if let Some(model) = model {
+            request.model = model;
+        }
+        Ok(Draft {
+            request,
+            row,
+            name: word.filter(|_| set.is_none()).map(str::to_owned),
+            fresh,
+            aspect: None,
+            step: None,
+            said: BTreeSet::new(),
+        })
+    }
+
+    fn take(&mut self, word: &Word) -> Result<(), BadSpec> {
+        match word {
+            Word::Quoted(text) => self.set("prompt", text),
+            Word::Set(key, _) if key == "model" => self.once("model"),
+            Word::Set(key, value) => self.set(key, value),
+            Word::Bare(word) => self.bare(word),
+        }
+    }
+
+    fn once(&mut self, what: &'static str) -> Result<(), BadSpec> {
+        if self.said.insert(what) {
+            return Ok(());
+        }
+        Err(bad(format!("{what} is said twice"), "say it once"))
+    }
+
+    fn bare(&mut self, word: &str) -> Result<(), BadSpec> {
+        if self.name.as_deref() == Some(word) {
+            return self.once("model");
+        }
+        let lower = word.to_lowercase();
+        match meaning(word) {
+            // A model may have a quality of that name; the tier is the usual one anyway.
+            Some("quality") if lower == "standard" && self.said.contains("quality") => {
+                self.set("tier", &lower)
+            }
+            Some("nothing") => Ok(()),
+            Some(key) => self.set(key, &lower),
+            None => {
+                let of_model = self.row.and_then(|row| {
+                    let has = |words: &[String]| words.contains(&lower);
+                    if has(&row.capability.styles) {
+                        Some("style")
+                    } else {
+                        has(&row.capability.backgrounds).then_some("background")
+                    }
+                });
+                match of_model {
+                    Some(key) => self.set(key, &lower),
+                    None => Err(self.unknown(word)),
+                }
+            }
+        }
+    }
+
+    fn unknown(&self, word: &str) -> BadSpec {
+        let message = format!("`{word}` is no word of a request");
+        if word.parse::<u32>().is_ok() {
+            return bad(
+                message,
+                format!("for a number of pictures write `n={word}`"),
+            );
+        }
+        let capability = self.row.map(|row| &row.capability);
+        let mut known: Vec<&str> = known_words().collect();
+        if let Some(able) = capability {
+            known.extend(able.styles.iter().map(String::as_str));
+            known.extend(able.backgrounds.iter().map(String::as_str));
+        }
+        let hint = match nearest(word, known) {
+            Some(near) => format!("did you mean `{near}`? "),
+            None => String::new(),
+        };
+        bad(message, format!("{hint}Known are: {}", all_words()))
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), BadSpec> {
+        let Some(known) = KEYS.iter().find(|known| known.name == key) else {
+            return self.extra(key, value);
+        };
+        self.once(known.name)?;
+        (known.set)(self, value).ok_or_else(|| {
+            let Key { name, wanted, .. } = known;
+            bad(
+                format!("`{value}` cannot be the {name}"),
+                format!("write {name}={wanted}"),
+            )
+        })
+    }
+
+    /// A field of the provider's own. One that is nearly a known key is a slip.
+    fn extra(&mut self, key: &str, value: &str) -> Result<(), BadSpec> {
+        let keys = || KEYS.iter().map(|key| key.name);
+        if let Some(near) = nearest(key, keys()).filter(|_| !key.is_empty()) {
+            let all: Vec<&str> = keys().collect();
+            return Err(bad(
+                format!("`{key}` is no field of a request"),
+                format!("did you mean `{near}`? Known are: {}", all.join(", ")),
+            ));
+        }
+        if key.is_empty() {
+            return Err(bad(format!("`={value}` has no name"), "write KEY=VALUE"));
+        }
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        self.request.extra.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<ImageRequest, BadSpec> {
+        if self.aspect.is_some() || self.step.is_some() {
+            if self.said.contains("size") {
+                return Err(bad(
+                    "the size is said in pixels and as a shape",
+                    "say it one way",
+                ));
+            }
+            let square = Aspect { wide: 1, high: 1 };
+            let base = self.request.size.aspect().unwrap_or(square);
+            self.request.size = Size::Aspect {
+                aspect: self.aspect.unwrap_or(base),
+                step: self.step,
+            };
+        }
+        if let Some(row) = self.row
+            && !self.said.contains("operation")
+        {
+            let able = &row.capability.operations;
+            let wanted = match self.request.operation {
+                Operation::Generate if self.said.contains("inputs") => Operation::Edit,
+                said => said,
+            };
+            self.request.operation = match able.first() {
+                Some(first) if !able.contains(&wanted) && self.fresh => *first,
+                _ => wanted,
+            };
+        }
+        Ok(self.request)
+    }
+}
+
+/// The key that a bare word is a value of; `nothing` where it demands nothing.
+fn meaning(word: &str) -> Option<&'static str> {
+    let lower = word.to_lowercase();
+    match Size::parse(&lower) {
+        Some(Size::Auto) => return Some("nothing"),
+        Some(Size::Pixels { .. }) => return Some("size"),
+        Some(Size::Aspect { .. }) => return Some("aspect"),
+        None => {}
+    }
+    if step(&lower).is_some() {
+        Some("resolution")
+    } else if Quality::parse(&lower).is_some() {
+        Some("quality")
+    } else if Tier::parse(&lower).is_some() {
+        Some("tier")
+    } else if format(&lower).is_some() {
+        Some("format")
+    } else {
+        Operation::parse(&lower).map(|_| "operation")
+    }
+}
+
+/// A resolution step: `2K`, `0.5K`.
+fn step(word: &str) -> Option<String> {
+    let number = word.strip_suffix(['k', 'K'])?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    (digits(whole) && digits(part)).then(|| format!("{number}K"))
+}
+
+fn format(word: &str) -> Option<Format> {
+    match Format::from_media_type(word) {
+        Format::Unknown => None,
+        format => Some(format),
+    }
+}
+
+fn flag(word: &str) -> Option<bool> {
+    match word {
+        "true" | "yes" | "on" => Some(true),
+        "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn above_zero(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|&count| count > 0)
+}
+
+fn number(text: &str) -> Option<Number> {
+    serde_json::from_str(text).ok()
+}
+
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The most input images that a spec may ask for: far beyond what any model takes.
+const MOST_INPUTS: usize = 64;
+
+/// Pictures that nobody has: their price is a range.
+fn inputs(request: &mut ImageRequest, role: InputRole, count: usize) {
+    request.inputs.retain(|input| input.role != role);
+    request.inputs.extend((0..count).map(|place| Input {
+        role,
+        source: InputSource::FileId(format!("{role}-{place}")),
+        name: None,
+        format: Format::Unknown,
+    }));
+}
+
+/// A field of a request: its name, what a value looks like, and how it is set.
+struct Key {
+    name: &'static str,
+    wanted: &'static str,
+    set: fn(&mut Draft, &str) -> Option<()>,
+}
+
+const fn key(
+    name: &'static str,
+    wanted: &'static str,
+    set: fn(&mut Draft, &str) -> Option<()>,
+) -> Key {
+    Key { name, wanted, set }
+}
+
+/// Puts a value that must be there into a field that may be empty.
+macro_rules! sets {
+    ($field:ident, $read:expr) => {
+        |draft, value| {
+            draft.request.$field = Some($read(value)?);
+            Some(())
+        }
+    };
+}
+
+/// Puts a value into a field.
+macro_rules! is {
+    ($field:ident, $read:expr) => {
+        |draft, value| {
+            draft.request.$field = $read(value)?;
+            Some(())
+        }
+    };
+}
+
+const KEYS: &[Key] = &[
+    key("size", "WIDTHxHEIGHT, W:H or auto", |draft, value| {
+        draft.request.size = Size::parse(value)?;
+        Some(())
+    }),
+    key("aspect", "W:H, like 16:9", |draft, value| {
+        draft.aspect = Some(Aspect::parse(value)?);
+        Some(())
+    }),
+    key("resolution", "1K, 2K or 4K", |draft, value| {
+        draft.step = Some(step(value)?);
+        Some(())
+    }),
+    key(
+        "quality",
+        "low, medium, standard, high, hd, xhigh, max or auto",
+        sets!(quality, Quality::parse),
+    ),
+    key("n", "a number of pictures, 1 or more", is!(n, above_zero)),
+    key("steps", "a number, 1 or more", sets!(steps, above_zero)),
+    key(
+        "tier",
+        "fast, standard, flex or batch",
+        is!(tier, Tier::parse),
+    ),
+    key(
+        "format",
+        "png, jpeg, webp, gif, svg or avif",
+        sets!(format, format),
+    ),
+    key("prompt", "\"a text\"", |draft, value| {
+        value.clone_into(&mut draft.request.prompt);
+        Some(())
+    }),
+    key(
+        "negative_prompt",
+        "\"a text\"",
+        sets!(negative_prompt, text),
+    ),
+    key(
+        "inputs",
+        "a number of input images, 64 at most",
+        |draft, value| {
+            let count = value.parse().ok().filter(|&count| count <= MOST_INPUTS)?;
+            inputs(&mut draft.request, InputRole::Image, count);
+            Some(())
+        },
+    ),
+    key("mask", "yes or no", |draft, value| {
+        let count = usize::from(flag(value)?);
+        inputs(&mut draft.request, InputRole::Mask, count);
+        Some(())
+    }),
+    key(
+        "operation",
+        "generate, edit, variation or upscale",
+        is!(operation, Operation::parse),
+    ),
+    key("style", "a word that the model knows", sets!(style, text)),
+    key(
+        "background",
+        "auto, transparent or opaque",
+        sets!(background, text),
+    ),
+    key(
+        "seed",
+        "a whole number",
+        sets!(seed, |text: &str| text.parse().ok()),
+    ),
+    key("guidance", "a number", sets!(guidance, number)),
+    key("strength", "a number", sets!(strength, number)),
+    key(
+        "safety",
+        "strict, default or relaxed",
+        sets!(safety, Safety::parse),
+    ),
+    key(
+        "compression",
+        "0 to 100",
+        sets!(compression, |text: &str| text
+            .parse()
+            .ok()
+            .filter(|&percent| percent <= 100)),
+    ),
+    key(
+        "delivery",
+        "url, base64 or bytes",
+        is!(delivery, Delivery::parse),
+    ),
+    key("stream", "yes or no", is!(stream, flag)),
+    key(
+        "partial_images",
+        "a number of unfinished pictures to stream",
+        |draft, value| {
+            draft.request.partial_images = value.parse().ok()?;
+            draft.request.stream |= draft.request.partial_images > 0;
+            Some(())
+        },
+    ),
+    key(
+        "model",
+        "a model that the price book knows",
+        |_, _| Some(()),
+    ),
+];
+
+/// Every word that needs no key.
+fn known_words() -> impl Iterator<Item = &'static str> {
+    let qualities = Quality::ALL.iter().map(|word| word.as_str());
+    let tiers = Tier::ALL.iter().map(|word| word.as_str());
+    let formats = Format::ALL
+        .iter()
+        .map(|word| word.as_str())
+        .filter(|word| *word != Format::Unknown.as_str());
+    let operations = Operation::ALL.iter().map(|word| word.as_str());
+    qualities.chain(tiers).chain(formats).chain(operations)
+}
+
+fn all_words() -> String {
+    let words: Vec<&str> = known_words().collect();
+    let keys: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    format!(
+        "a model, a size (1024x1536), a shape (16:9), a resolution (2K), {}, a \"prompt\", and KEY=VALUE with {}",
+        words.join(", "),
+        keys.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> ImageRequest {
+        read(Book::embedded(), text, None).unwrap_or_else(|why| panic!("{text}: {why:?}"))
+    }
+
+    #[track_caller]
+    fn refused(text: &str, says: &str) {
+        let why = read(Book::embedded(), text, None).unwrap_err();
+        let whole = format!("{}; {}", why.message, why.remedy);
+        assert!(whole.contains(says), "{text}: {whole}");
+    }
+
+    #[test]
+    fn words_say_what_they_look_like() {
+        let read = request("dall-e-3 1024x1024 hd n=4");
+        assert_eq!(read.model.as_str(), "openai/dall-e-3");
+        assert_eq!(read.pixels(), Some((1024, 1024)));
+        assert_eq!((read.quality, read.n), (Some(Quality::Hd), 4));
+        assert_eq!(read.operation, Operation::Generate);
+
+        let read = request("\"a red fox\" 16:9 2k stability/sd3.5-medium steps=50 flex jpg seed=7");
+        assert_eq!(read.prompt, "a red fox");
+        assert_eq!(read.size.to_string(), "16:9 2K");
+        assert_eq!((read.steps, read.seed), (Some(50), Some(7)));
+        assert_eq!((read.tier, read.format), (Tier::Flex, Some(Format::Jpeg)));
+
+        let read = request("model=gpt-image-2 prompt='two words' LOW batch transparent inputs=2");
+        assert_eq!((read.prompt.as_str(), read.inputs.len()), ("two words", 2));
+        assert_eq!((read.quality, read.tier), (Some(Quality::Low), Tier::Batch));
+        assert_eq!(read.background.as_deref(), Some("transparent"));
+        assert_eq!(read.operation, Operation::Edit);
+    }
+
+    #[test]
+    fn standard_is_a_quality_first_and_a_tier_after_one() {
+        let read = request("dall-e-3 standard");
+        assert_eq!(read.quality, Some(Quality::Standard));
+        let read = request("dall-e-3 hd standard vivid");
+        assert_eq!(
+            (read.quality, read.tier),
+            (Some(Quality::Hd), Tier::Standard)
+        );
+        assert_eq!(read.style.as_deref(), Some("vivid"));
+    }
+
+    #[test]
+    fn auto_leaves_open_what_is_open() {
+        let read = request("gpt-image-2 auto");
+        assert_eq!((read.size, read.quality), (Size::Auto, None));
+    }
+
+    #[test]
+    fn a_model_that_only_does_one_thing_is_asked_for_that() {
+        assert_eq!(request("upscale-fast").operation, Operation::Upscale);
+        let said = request("upscale-fast generate");
+        assert_eq!(said.operation, Operation::Generate);
+    }
+
+    #[test]
+    fn fields_of_a_providers_own_are_kept_as_they_are() {
+        let read = request("gpt-image-2 input_fidelity=high frame_count=4");
+        assert_eq!(read.extra["input_fidelity"], "high");
+        assert_eq!(read.extra["frame_count"], 4);
+    }
+
+    #[test]
+    fn a_wrong_word_is_told_what_there_is() {
+        refused("", "no model is named");
+        refused("1024x1024 hd", "no model is named");
+        refused("dale-3 hd", "did you mean openai/dall-e-3?");
+        refused(
+            "dall-e-3 hdd",
+            "did you mean `hd`? Known are: a model, a size",
+        );
+        refused("dall-e-3 purple", "Known are: a model");
+        refused("dall-e-3 vivd", "did you mean `vivid`?");
+        refused("dall-e-3 4", "write `n=4`");
+        refused("dall-e-3 n=0", "n=a number of pictures, 1 or more");
+        refused("dall-e-3 quality=good", "quality=low, medium");
+        refused("dall-e-3 qualty=hd", "did you mean `quality`?");
+        refused("dall-e-3 hd low", "quality is said twice");
+        refused("dall-e-3 1024x1024 16:9", "one way");
+        refused("dall-e-3 \"a fox", "has no end");
+        refused("dall-e-3 prompt='a fox", "has no end");
+        refused(
+            "dall-e-3 gpt-image-2",
+            "`gpt-image-2` is no word of a request",
+        );
+        refused("dall-e-3 =5", "has no name");
+        refused("dall-e-3 inputs=1000", "64 at most");
+    }
+
+    #[test]
+    fn a_request_in_hand_is_changed_by_what_is_said_alone() {
+        let mut base = ImageRequest::new(ModelId::new("openai", "gpt-image-2"), "a fox");
+        base.quality = Some(Quality::High);
+        let changed = read(Book::embedded(), "n=3", Some(base.clone())).unwrap();
+        assert_eq!(
+            changed,
+            ImageRequest {
+                n: 3,
+                ..base.clone()
+            }
+        );
+        let moved = read(Book::embedded(), "dall-e-3", Some(base.clone())).unwrap();
+        assert_eq!(moved.model.as_str(), "openai/dall-e-3");
+        assert_eq!(
+            (moved.prompt.as_str(), moved.quality),
+            ("a fox", Some(Quality::High))
+        );
+        let mut foreign = base;
+        foreign.model = ModelId::new("studio", "sdxl");
+        let same = read(Book::embedded(), "", Some(foreign.clone())).unwrap();
+        assert_eq!(same, foreign);
+    }
+}
