@@ -13,6 +13,7 @@ mod examples;
 mod floors;
 mod habits;
 mod harness;
+mod price_command;
 mod rules;
 mod trust;
 mod tunnels;
