@@ -1,5 +1,5 @@
-//! What lies between two price books: rows added, removed and changed, what that does to calls
-//! that were made, and whether the change is too large to be meant.
+//! What lies between two price books: rows added, removed and changed, and what that does to calls
+//! that were made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,9 +86,6 @@ fn names<'a>(book: &'a Book, id: &ModelId) -> BTreeSet<&'a ModelId> {
 
 /// What differs between two rows of a model.
 fn parts(was: &ModelRow, is: &ModelRow) -> Vec<&'static str> {
-    if was == is {
-        return Vec::new();
-    }
     let lifetime = |row: &ModelRow| {
         let able = &row.capability;
         (able.retired_on.clone(), able.successor.clone())
@@ -102,6 +99,15 @@ fn parts(was: &ModelRow, is: &ModelRow) -> Vec<&'static str> {
         ("price", was.price != is.price),
         ("retirement", lifetime(was) != lifetime(is)),
         ("capability", able(was) != able(is)),
+        (
+            "auto",
+            (was.auto_quality, &was.auto_sizes) != (is.auto_quality, &is.auto_sizes),
+        ),
+        ("resolutions", was.resolutions != is.resolutions),
+        (
+            "unpriced_formats",
+            was.unpriced_formats != is.unpriced_formats,
+        ),
         ("source", was.source != is.source),
         ("as_of", was.as_of != is.as_of),
         (
@@ -110,15 +116,8 @@ fn parts(was: &ModelRow, is: &ModelRow) -> Vec<&'static str> {
         ),
         ("note", was.note != is.note),
     ];
-    let found: Vec<&'static str> = differ
-        .iter()
-        .filter_map(|(part, differs)| differs.then_some(*part))
-        .collect();
-    if found.is_empty() {
-        vec!["what `auto` comes to, or what is unpriced"]
-    } else {
-        found
-    }
+    let differing = differ.iter().filter(|(_, differs)| *differs);
+    differing.map(|(part, _)| *part).collect()
 }
 
 /// Representative pictures whose quotes differ; those that only one of both rows lists are quoted
@@ -199,71 +198,6 @@ impl Effect {
     }
 }
 
-/// Why a book is hardly what somebody meant to put in place of another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Alarm {
-    /// More than a tenth of the models is gone.
-    Shrinks { old: usize, new: usize },
-    /// A price is a hundred times what it was, or a hundredth, or nothing.
-    Jumps {
-        model: ModelId,
-        /// `1024x1024 high`
-        what: String,
-        old: Usd,
-        new: Usd,
-    },
-}
-
-impl std::fmt::Display for Alarm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Alarm::Shrinks { old, new } => {
-                write!(f, "of {old} models only {new} are left")
-            }
-            Alarm::Jumps {
-                model,
-                what,
-                old,
-                new,
-            } => write!(
-                f,
-                "{model} {what} goes from {} to {}",
-                old.pretty(),
-                new.pretty()
-            ),
-        }
-    }
-}
-
-/// How many times as much is no longer a change of price but a slip of the decimal point.
-const JUMP: u64 = 100;
-
-/// What speaks against `new` in place of `old`: one alarm for each model at most.
-pub fn alarms(old: &Book, new: &Book) -> Vec<Alarm> {
-    let (before, after) = (old.models().count(), new.models().count());
-    let mut alarms = Vec::new();
-    if after * 10 < before * 9 {
-        alarms.push(Alarm::Shrinks {
-            old: before,
-            new: after,
-        });
-    }
-    for changed in Diff::between(old, new).changed {
-        let jump = changed.quotes.into_iter().find_map(|change| {
-            let (old, new) = (change.old?, change.new?);
-            let (least, most) = (old.min(new), old.max(new));
-            (least.times(JUMP) <= most).then_some(Alarm::Jumps {
-                model: changed.model.clone(),
-                what: change.what,
-                old,
-                new,
-            })
-        });
-        alarms.extend(jump);
-    }
-    alarms
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +222,6 @@ mod tests {
     fn equal_books_do_not_differ() {
         let one = book(&[row("a/one", "0.04", "")]);
         assert!(Diff::between(&one, &one.clone()).is_empty());
-        assert_eq!(alarms(&one, &one), []);
     }
 
     #[test]
@@ -369,26 +302,5 @@ mod tests {
             (1, 1, 1)
         );
         assert_eq!(effect.by_model.len(), 1);
-    }
-
-    #[test]
-    fn what_can_hardly_be_meant_raises_an_alarm() {
-        let many = |count: usize, price: &str| {
-            let rows: Vec<String> = (0..count)
-                .map(|place| row(&format!("a/m{place:02}"), price, ""))
-                .collect();
-            book(&rows)
-        };
-        assert_eq!(alarms(&many(20, "0.04"), &many(18, "0.04")), []);
-        let found = alarms(&many(20, "0.04"), &many(17, "0.04"));
-        assert_eq!(found, [Alarm::Shrinks { old: 20, new: 17 }]);
-        assert_eq!(alarms(&many(1, "0.04"), &many(1, "3.99")), []);
-        for (was, is) in [("0.04", "4"), ("4", "0.04"), ("0.04", "0")] {
-            let found = alarms(&many(1, was), &many(1, is));
-            assert!(
-                matches!(found.as_slice(), [Alarm::Jumps { .. }]),
-                "{was} {is}"
-            );
-        }
     }
 }

@@ -4,7 +4,7 @@ use super::row::ModelRow;
 use crate::bill::Quote;
 use crate::image::capability::Sizes;
 use crate::image::{
-    Format, ImageRequest, Input, InputRole, InputSource, Operation, Quality, Size, Tier,
+    Aspect, Format, ImageRequest, Input, InputRole, InputSource, Operation, Quality, Size, Tier,
 };
 use crate::money::Usd;
 
@@ -14,8 +14,8 @@ const MOST_SIZES: usize = 12;
 /// One picture of a model in one size, quality and tier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    pub width: u32,
-    pub height: u32,
+    /// In pixels, or as a shape with the name of a resolution.
+    pub size: Size,
     /// `None` where the model has no such choice.
     pub quality: Option<Quality>,
     pub tier: Tier,
@@ -26,7 +26,7 @@ pub struct Probe {
 impl Probe {
     /// `1024x1024 high`, and the tier where it is not the usual one.
     pub fn words(&self) -> String {
-        let mut words = format!("{}x{}", self.width, self.height);
+        let mut words = self.size.to_string();
         if let Some(quality) = self.quality {
             words.push_str(&format!(" {quality}"));
         }
@@ -38,19 +38,20 @@ impl Probe {
 }
 
 impl ModelRow {
-    /// One picture in every listed size and quality, then in the usual size at every other tier.
+    /// One picture in every listed size, resolution and quality, then in the usual size at every
+    /// other tier.
     /// The prompt is empty, so what its text costs is left out as far as that is possible.
     pub fn probes(&self) -> Vec<Probe> {
         let mut probes = Vec::new();
         for size in self.listed_sizes() {
             for quality in self.listed_qualities() {
-                probes.push(self.probe(size, quality, Tier::Standard));
+                probes.push(self.probe(size.clone(), quality, Tier::Standard));
             }
         }
         let tiers = self.capability.tiers.iter();
         for tier in tiers.filter(|tier| **tier != Tier::Standard) {
             for quality in self.listed_qualities() {
-                probes.push(self.probe(self.capability.usual, quality, *tier));
+                probes.push(self.probe(self.usual(), quality, *tier));
             }
         }
         probes
@@ -62,28 +63,38 @@ impl ModelRow {
         let qualities = self.listed_qualities().into_iter();
         let prices: Vec<Usd> = qualities
             .filter_map(|quality| {
-                let probe = self.probe(self.capability.usual, quality, Tier::Standard);
+                let probe = self.probe(self.usual(), quality, Tier::Standard);
                 Some(probe.quote?.expected)
             })
             .collect();
         Some((*prices.iter().min()?, *prices.iter().max()?))
     }
 
-    /// The usual size first.
-    fn listed_sizes(&self) -> Vec<(u32, u32)> {
-        let usual = self.capability.usual;
+    fn usual(&self) -> Size {
+        let (width, height) = self.capability.usual;
+        Size::Pixels { width, height }
+    }
+
+    /// The usual size first, then what else the row lists, then that size in other resolutions.
+    fn listed_sizes(&self) -> Vec<Size> {
         let listed: Vec<(u32, u32)> = match &self.capability.sizes {
             Sizes::Pixels(sizes) => sizes.clone(),
             Sizes::Aspects(shapes) => shapes.iter().map(|(_, size)| *size).collect(),
             Sizes::Free(_) => self.auto_sizes.clone(),
         };
-        let mut sizes = vec![usual];
-        for size in listed {
+        let mut sizes = vec![self.usual()];
+        for (width, height) in listed {
+            let size = Size::Pixels { width, height };
             if !sizes.contains(&size) {
                 sizes.push(size);
             }
         }
         sizes.truncate(MOST_SIZES);
+        let (width, height) = self.capability.usual;
+        sizes.extend(self.resolutions.iter().map(|resolution| Size::Aspect {
+            aspect: Aspect::of(width, height),
+            step: Some(resolution.word.to_owned()),
+        }));
         sizes
     }
 
@@ -94,8 +105,7 @@ impl ModelRow {
         }
     }
 
-    fn probe(&self, size: (u32, u32), quality: Option<Quality>, tier: Tier) -> Probe {
-        let (width, height) = size;
+    fn probe(&self, size: Size, quality: Option<Quality>, tier: Tier) -> Probe {
         let mut request = ImageRequest::new(self.id.clone(), "");
         let operations = &self.capability.operations;
         if let Some(first) = operations.first()
@@ -109,12 +119,11 @@ impl ModelRow {
                 format: Format::Unknown,
             });
         }
-        request.size = Size::Pixels { width, height };
+        request.size = size.clone();
         request.quality = quality;
         request.tier = tier;
         Probe {
-            width,
-            height,
+            size,
             quality,
             tier,
             quote: self.quote(&request),

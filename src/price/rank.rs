@@ -6,7 +6,7 @@ use super::book::Book;
 use super::row::ModelRow;
 use crate::bill::Quote;
 use crate::image::capability::{Keep, Unmet};
-use crate::image::{ImageRequest, Misfit};
+use crate::image::{ImageRequest, Misfit, Size};
 
 /// A model that could serve a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +62,8 @@ impl ModelRow {
     ///
     /// # Errors
     /// A [`Misfit`] when it cannot serve it.
-    pub fn offer(&self, request: &ImageRequest, today: &str) -> Result<Offer<'_>, Misfit> {
-        let fitted = self.capability.fit(request, &Keep::Nothing)?;
+    pub fn offer(&self, asked: &ImageRequest, today: &str) -> Result<Offer<'_>, Misfit> {
+        let fitted = self.capability.fit(asked, &Keep::Nothing)?;
         let (mut request, mut lost) = (fitted.request, fitted.lost);
         // A provider's own fields mean nothing to another.
         if request.model.provider() != self.id.provider() && !request.extra.is_empty() {
@@ -71,15 +71,31 @@ impl ModelRow {
             lost.push("extra");
         }
         request.model = self.id.clone();
+        let mut unmet = fitted.unmet;
+        if let (Some(step), None) = (step(&asked.size), step(&request.size)) {
+            let (width, height) = self.capability.expected_pixels(&request.size);
+            unmet.push(Unmet {
+                wish: format!("resolution {step}"),
+                got: format!("size {width}x{height}"),
+            });
+        }
         request.stream &= self.capability.stream;
         Ok(Offer {
             row: self,
             quote: self.quote(&request),
             request,
             lost,
-            unmet: fitted.unmet,
+            unmet,
             retired: self.capability.retired(today),
         })
+    }
+}
+
+/// The resolution that a size names.
+fn step(size: &Size) -> Option<&str> {
+    match size {
+        Size::Aspect { step, .. } => step.as_deref(),
+        _ => None,
     }
 }
 
@@ -146,6 +162,22 @@ mod tests {
         assert_eq!(
             refused.map(|refusal| refusal.misfit.field),
             Some("operation")
+        );
+    }
+
+    #[test]
+    fn a_resolution_that_a_model_has_not_is_said() {
+        let (_, ranking) = ranked("gpt-image-2 16:9 2K");
+        let of = |id: &str| {
+            let mut offers = ranking.offers.iter();
+            offers.find(|offer| offer.row.id.as_str() == id).unwrap()
+        };
+        assert_eq!(
+            of("stability/sd3.5-medium").unmet,
+            [Unmet {
+                wish: "resolution 2K".to_owned(),
+                got: "size 1344x768".to_owned(),
+            }]
         );
     }
 

@@ -300,7 +300,8 @@ fn meaning(word: &str) -> Option<&'static str> {
         Some(Size::Aspect { .. }) => return Some("aspect"),
         None => {}
     }
-    if keys::step(&lower).is_some() {
+    // A bare number could be anything: `resolution=512`.
+    if keys::step(&lower).is_some() && lower.parse::<u32>().is_err() {
         Some("resolution")
     } else if Quality::parse(&lower).is_some() {
         Some("quality")
@@ -420,6 +421,7 @@ mod tests {
         refused("dall-e-3 qualty=hd", "did you mean `quality`?");
         refused("dall-e-3 hd low", "quality is said twice");
         refused("dall-e-3 1024x1024 16:9", "one way");
+        refused("dall-e-3 resolution=9K", "write resolution=512, 1K");
         refused("dall-e-3 \"a fox", "has no end");
         refused("dall-e-3 prompt='a fox", "has no end");
         refused(

@@ -468,7 +468,10 @@ fn an_update_is_looked_at_before_it_counts() {
 
     let slip = desk.file("slip.yaml", &book(&[row("studio/sdxl", "1", "2026-11-21")]));
     let refused = desk.run(&["prices", "update", &slip, "--yes"]).expect(1);
-    refused.says(&["studio/sdxl 1024x1024 goes from $0.01 to $1.00", "--force"]);
+    refused.says(&[
+        "studio/sdxl cost $0.01 a picture and would now cost $1.00",
+        "--force",
+    ]);
     desk.run(&["price", "sdxl"]).expect(0).says(&["$0.01"]);
     desk.run(&["prices", "update", &slip, "--yes", "--force"])
         .expect(0);
@@ -494,7 +497,7 @@ fn an_update_that_would_lose_a_tenth_of_the_models_is_refused() {
         .expect(1)
         .json();
     assert_eq!(refused["data"]["written"], false);
-    assert_eq!(refused["problems"][0]["code"], "alarm");
+    assert_eq!(refused["problems"][0]["code"], "objection");
 }
 
 /// Answers one request with `answer`, and says where.

@@ -59,12 +59,14 @@ struct Shown<'a> {
     note: Option<&'a str>,
     /// Every row of the model, in the order of the files.
     history: Vec<Era<'a>>,
+    /// The row as a price file has it.
+    yaml: String,
 }
 
 #[derive(Debug, Serialize)]
 struct Price {
-    width: u32,
-    height: u32,
+    /// `1024x1024`, or a shape and a resolution: `1:1 2K`.
+    size: String,
     quality: Option<Quality>,
     tier: Tier,
     quote: Option<QuoteFacts>,
@@ -92,8 +94,7 @@ impl<'a> Shown<'a> {
             .collect();
         aliases.sort();
         let price = |probe: Probe| Price {
-            width: probe.width,
-            height: probe.height,
+            size: probe.size.to_string(),
             quality: probe.quality,
             tier: probe.tier,
             quote: probe.quote.as_ref().map(QuoteFacts::from),
@@ -118,6 +119,7 @@ impl<'a> Shown<'a> {
             as_of: &row.as_of,
             note: row.note.as_deref(),
             history: book.history(&row.id).map(era).collect(),
+            yaml: book.row_to_yaml(row),
         }
     }
 
@@ -140,6 +142,10 @@ impl<'a> Shown<'a> {
         out.push_str(&able.render(screen));
         out.push_str("\nPrices over time\n");
         out.push_str(&self.eras().render(screen));
+        out.push_str("\nAs a price file has it\n");
+        for line in self.yaml.lines() {
+            out.push_str(&screen.line(&format!("  {line}"), Ink::Dim));
+        }
         out
     }
 
@@ -212,7 +218,7 @@ fn prices(probes: &[Probe]) -> Table {
         };
         let quote = probe.quote.as_ref();
         table.row([
-            plain(format!("{}x{}", probe.width, probe.height)),
+            plain(probe.size.to_string()),
             plain(probe.quality.map_or("", Quality::as_str)),
             plain(probe.tier.as_str()),
             cell(quote.map(|quote| quote.expected)),

@@ -17,7 +17,7 @@ use crate::cli::table::Screen;
 use crate::cli::{DONE, FAILED, Global, NO};
 use crate::config::Problem;
 use crate::price::Book;
-use crate::price::diff::alarms;
+use crate::price::swap::objections;
 
 #[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
@@ -61,11 +61,11 @@ pub(super) async fn run(args: &UpdateArgs, global: &Global) -> u8 {
         Err((code, problem)) => return failed(COMMAND, global, code, &[problem]),
     };
     let change = Change::between(&desk.book, &new, &calls, &args.since);
-    let alarms = alarms(&desk.book, &new);
-    let alarms: Vec<String> = alarms.iter().map(ToString::to_string).collect();
+    let objections = objections(&desk.book, &new);
+    let objections: Vec<String> = objections.iter().map(ToString::to_string).collect();
     let update = Update {
         change,
-        alarms,
+        objections,
         args,
         into: desk.settings.updated_prices(),
         text,
@@ -87,7 +87,7 @@ fn validated(source: &str, text: &str, desk: &Desk) -> Result<Book, Vec<Problem>
 
 struct Update<'a> {
     change: Change<'a>,
-    alarms: Vec<String>,
+    objections: Vec<String>,
     args: &'a UpdateArgs,
     into: std::path::PathBuf,
     text: String,
@@ -98,7 +98,7 @@ struct UpdateFacts<'a> {
     source: &'a str,
     into: &'a Path,
     /// What speaks against it.
-    alarms: &'a [String],
+    objections: &'a [String],
     written: bool,
     change: ChangeFacts<'a>,
 }
@@ -117,10 +117,13 @@ impl Update<'_> {
                 "nothing to write: these prices are in force\n",
             );
         }
-        if !self.alarms.is_empty() && !self.args.force {
+        if !self.objections.is_empty() && !self.args.force {
             let problem = Problem {
                 file: Some(self.args.source.clone()),
-                ..Problem::anywhere("alarm", format!("refused: {}", self.alarms.join("; ")))
+                ..Problem::anywhere(
+                    "objection",
+                    format!("refused: {}", self.objections.join("; ")),
+                )
             };
             let problem = problem.remedy("look at the file; if it is right, add --force");
             return self.refused(global, &problem);
@@ -150,8 +153,8 @@ impl Update<'_> {
     fn show(&self) {
         let screen = Screen::stdout();
         let mut text = self.change.text(screen);
-        for alarm in &self.alarms {
-            text.push_str(&screen.line(&format!("! {alarm}"), Ink::Red));
+        for objection in &self.objections {
+            text.push_str(&screen.line(&format!("! {objection}"), Ink::Red));
         }
         print(&text);
     }
@@ -164,7 +167,7 @@ impl Update<'_> {
         UpdateFacts {
             source: &self.args.source,
             into: &self.into,
-            alarms: &self.alarms,
+            objections: &self.objections,
             written,
             change: self.change.facts(),
         }

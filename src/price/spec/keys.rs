@@ -7,13 +7,11 @@ use crate::image::{
     Aspect, Delivery, Format, ImageRequest, Input, InputRole, InputSource, Operation, Quality,
     Safety, Size, Tier,
 };
+use crate::price::resolution::Resolution;
 
-/// A resolution step: `2K`, `0.5K`.
+/// A resolution by its name: `2K`, `720p`.
 pub(super) fn step(word: &str) -> Option<String> {
-    let number = word.strip_suffix(['k', 'K'])?;
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-    (digits(whole) && digits(part)).then(|| format!("{number}K"))
+    Some(Resolution::find(word)?.word.to_owned())
 }
 
 pub(super) fn format(word: &str) -> Option<Format> {
@@ -102,10 +100,14 @@ pub(super) const KEYS: &[Key] = &[
         draft.aspect = Some(Aspect::parse(value)?);
         Some(())
     }),
-    key("resolution", "1K, 2K or 4K", |draft, value| {
-        draft.step = Some(step(value)?);
-        Some(())
-    }),
+    key(
+        "resolution",
+        "512, 1K, 2K, 4K, 720p or 1080p",
+        |draft, value| {
+            draft.step = Some(step(value)?);
+            Some(())
+        },
+    ),
     key(
         "quality",
         "low, medium, standard, high, hd, xhigh, max or auto",
