@@ -1,5 +1,8 @@
 //! Prices held against published figures, and the laws that every book keeps.
 
+mod printing;
+mod table;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -601,17 +604,15 @@ fn every_row_says_where_and_when_it_was_read_and_what_follows_it() {
             "{} cannot draw what is usual",
             row.id
         );
-        if let Some(successor) = &row.capability.successor {
-            let successor = book.model(&id(successor)).expect("a successor has a row");
-            assert_eq!(
-                successor.capability.retired_on, None,
-                "{} leads to a retired model",
-                row.id
-            );
-        }
+        let gone = row.capability.retired(&row.as_of);
+        let Some(successor) = &row.capability.successor else {
+            assert!(!gone, "{} is gone and leads nowhere", row.id);
+            continue;
+        };
+        let successor = book.model(&id(successor)).expect("a successor has a row");
         assert!(
-            row.capability.retired_on.is_none() || row.capability.successor.is_some(),
-            "{}",
+            !successor.capability.retired(&row.as_of),
+            "{} leads to a retired model",
             row.id
         );
     }
@@ -621,7 +622,7 @@ fn every_row_says_where_and_when_it_was_read_and_what_follows_it() {
             .capability
             .retired("2026-05-12")
     );
-    assert_eq!(book.models().count(), 33);
+    assert_eq!(book.models().count(), 256);
 }
 
 #[test]
@@ -837,6 +838,7 @@ fn a_hostile_file_is_refused_and_harms_nobody() {
 fn any_request() -> impl Strategy<Value = ImageRequest> {
     let models: Vec<ModelId> = Book::embedded()
         .models()
+        .filter(|row| !row.price.terms.is_empty())
         .map(|row| row.id.clone())
         .collect();
     let size = prop_oneof![
@@ -879,7 +881,7 @@ proptest! {
     fn a_quote_has_its_ends_in_order_and_its_lines_add_up(request in any_request()) {
         let quote = quote(&request);
         prop_assert!(Usd::ZERO <= quote.low && quote.low <= quote.expected && quote.expected <= quote.high);
-        prop_assert!(quote.expected > Usd::ZERO);
+        prop_assert!(quote.high > Usd::ZERO || request.tier == Tier::Flex);
         let lines: Usd = quote.lines.iter().map(|line| line.amount).sum();
         let apart = (lines - quote.expected).nano().unsigned_abs();
         prop_assert!(apart <= quote.lines.len() as u64);
@@ -889,7 +891,7 @@ proptest! {
     fn more_pictures_never_cost_less(request in any_request()) {
         let more = ImageRequest { n: request.n + 1, ..request.clone() };
         let (few, many) = (quote(&request), quote(&more));
-        prop_assert!(few.low <= many.low && few.expected < many.expected && few.high < many.high);
+        prop_assert!(few.low <= many.low && few.expected <= many.expected && few.high <= many.high);
     }
 
     #[test]
@@ -921,7 +923,7 @@ proptest! {
 
 proptest! {
     // Each case reads the whole book.
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn a_file_laid_over_never_loses_a_row(name in "[a-z]{1,8}", known in any::<proptest::sample::Index>(), day in 0u32..3) {
@@ -947,6 +949,6 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_reader_panic(text in "(models|shared|: |\n|- |\\[|\\]|\\{|\\}|&a |\\*a|<<|[a-z0-9/.]{1,6}|  ){0,40}") {
-        let _read = overlay(&text);
+        let _read = Book::load(&[("mine.yaml", &text)]);
     }
 }
