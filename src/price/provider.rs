@@ -40,8 +40,9 @@ impl ProviderRow {
 impl Book {
     /// Whether a failure was billed, as far as its own evidence and the book together tell.
     ///
-    /// What was never sent costs nothing. Otherwise the book's `yes` and what the answer showed
-    /// go before a guess, and a doubt before a hope.
+    /// What the answer itself showed goes first, except that the book's `yes` goes before a
+    /// hope. A doubt is settled by the book, but only where the provider was heard: that it
+    /// bills no such answer says nothing about one that nobody got.
     pub fn billed(&self, provider: &str, failure: &Failure) -> Billed {
         if failure.sent == Sent::NotSent {
             return Billed::No;
@@ -51,9 +52,9 @@ impl Book {
             .provider(provider)
             .and_then(|row| row.bills(failure.kind, stage));
         match (said, failure.billed) {
-            (None, seen) => seen,
-            (Some(Billed::Yes), _) | (_, Billed::Yes) => Billed::Yes,
-            (Some(said), _) => said,
+            (Some(Billed::Yes), _) => Billed::Yes,
+            (Some(Billed::No), Billed::Unknown) if failure.sent != Sent::Unknown => Billed::No,
+            (_, seen) => seen,
         }
     }
 }

@@ -12,4 +12,26 @@ macro_rules! files {
     };
 }
 
-files!["openai", "stability"];
+files![
+    "openai",
+    "azure",
+    "google",
+    "stability",
+    "midjourney",
+    "bfl",
+    "fal",
+    "replicate",
+    "bedrock",
+    "ideogram",
+    "luma",
+    "runway",
+    "recraft",
+    "xai",
+    "together",
+    "fireworks",
+    "deepinfra",
+    "openrouter",
+    "resellers",
+    "gateways",
+    "stores",
+];
