@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod books_balance;
 mod bytes;
 mod cache;
 mod crash;
@@ -13,6 +14,7 @@ mod examples;
 mod floors;
 mod habits;
 mod harness;
+mod price_command;
 mod rules;
 mod trust;
 mod tunnels;
