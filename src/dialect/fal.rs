@@ -216,11 +216,20 @@ impl Dialect for Fal {
     }
 }
 
-/// The app at a path: its owner, its name, and which part of it.
+/// The app at a path: its owner, its name, and which part of it. Neither of the first two is a
+/// version, as it is in nearly every other API's paths.
 fn app(path: &str) -> Option<&str> {
     let app = path.trim_matches('/');
     let job = app.contains("/requests/") || app.ends_with("/requests");
-    (app.contains('/') && !job).then_some(app)
+    let owned = app.contains('/') && !app.split('/').take(2).any(is_version);
+    (owned && !job).then_some(app)
+}
+
+/// `v1`, `v2beta`.
+fn is_version(segment: &str) -> bool {
+    let number = segment.strip_prefix('v').unwrap_or_default();
+    let number = number.strip_suffix("beta").unwrap_or(number);
+    !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 // Requests.
@@ -489,7 +498,7 @@ fn conclude(answer: Answer, node: &Node, body: &Rope) -> Next {
         withheld: u32::try_from(withheld).unwrap_or(u32::MAX),
         resolved: Resolved::default(),
         usage: Usage {
-            credits: codes.get(UNITS).map(str::to_owned),
+            units: codes.get(UNITS).map(str::to_owned),
             ..Usage::default()
         },
         codes,

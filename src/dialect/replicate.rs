@@ -25,6 +25,7 @@ use crate::image::{
     Aspect, Billed, Delivery, Failure, FailureKind, Format, Image, ImageRequest, ImageResponse,
     InputRole, ModelId, Operation, Picture, Quality, Safety, SafetyBlock, SafetyStage, Sent, Size,
 };
+use crate::money::Usd;
 use crate::wire::json::Node;
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
@@ -517,9 +518,19 @@ fn drawn(answer: Answer, node: &Node, codes: Codes, body: &Rope) -> Next {
         images,
         withheld: 0,
         resolved: Resolved::default(),
-        usage: Usage::default(),
+        usage: Usage {
+            millis: codes.get("metrics.predict_time").and_then(millis),
+            ..Usage::default()
+        },
         codes,
     }))
+}
+
+/// Seconds as exact text, in milliseconds.
+fn millis(seconds: &str) -> Option<u64> {
+    // The same digits as of money, and no float.
+    let nanos = seconds.parse::<Usd>().ok()?.nano();
+    u64::try_from(nanos / 1_000_000).ok()
 }
 
 /// Models of language give texts here.

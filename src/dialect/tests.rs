@@ -212,7 +212,8 @@ fn told_answer(passed: bool, next: &Next) -> Value {
             "request_id": response.codes.request_id,
             "withheld": response.withheld,
             "usage": told_usage(&response.usage),
-            "credits": response.usage.credits,
+            "credits": response.usage.credits, "units": response.usage.units,
+            "millis": response.usage.millis,
             "reported": response.usage.reported.map(|usd| usd.to_string()),
             "resolved": {
                 "size": response.resolved.size, "quality": response.resolved.quality,
@@ -830,10 +831,9 @@ fn routes_are_claimed_exactly() {
             target: target.parse().unwrap(),
             headers: HeaderMap::new(),
         };
-        // fal has no routes but its apps' names: there the provider's host alone tells.
         let claims: Vec<&str> = ALL
             .iter()
-            .filter(|dialect| dialect.name() != "fal" && dialect.claims(&head).is_some())
+            .filter(|dialect| dialect.claims(&head).is_some())
             .map(|dialect| dialect.name())
             .collect();
         assert_eq!(claims.first().copied(), expected, "{target}");
@@ -873,6 +873,7 @@ fn routes_are_claimed_exactly() {
     );
     check(Method::POST, "/v1/models/meta/llama-4/predictions", None);
     check(Method::GET, "/v1/models/acme/pictures", None);
+    check(Method::POST, "/fal-ai/flux-pro/v1.1", Some("fal"));
     check(Method::POST, "/v1/models/acme/pictures/versions", None);
 }
 

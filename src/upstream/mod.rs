@@ -7,6 +7,7 @@ pub mod body;
 pub mod decode;
 pub mod dial;
 pub mod fetch;
+mod one;
 mod pool;
 
 use std::fmt;
@@ -203,10 +204,8 @@ impl Upstream {
     ) -> Result<Response<Inbound>, Exchange> {
         address(&mut request, to, &taken);
         match taken {
-            Taken::One(mut sender) => match sender.try_send_request(request).await {
-                Ok(response) => {
-                    Ok(response.map(|body| Inbound::new(body, self.pool.back(to.clone(), sender))))
-                }
+            Taken::One(mut leased) => match leased.one.send(request).await {
+                Ok(response) => Ok(response.map(|body| Inbound::new(body, leased))),
                 Err(mut error) => Err(Exchange::of(error.take_message(), &error.into_error(), to)),
             },
             Taken::Two(mut sender) => match sender.try_send_request(request).await {

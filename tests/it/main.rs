@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod books_balance;
 mod bytes;
 mod cache;
 mod crash;
@@ -14,6 +15,7 @@ mod floors;
 mod habits;
 mod harness;
 mod jobs;
+mod price_command;
 mod rules;
 mod trust;
 mod tunnels;
