@@ -161,8 +161,8 @@ fn providers_are_laid_over_the_table() {
     );
     let azure = settings.provider_of_host("mine.OPENAI.azure.com").unwrap();
     assert_eq!(
-        (azure.name.as_str(), azure.dialect),
-        ("azure", Some("openai"))
+        (azure.name.as_str(), azure.dialects.as_slice()),
+        ("azure", ["openai"].as_slice())
     );
     assert_eq!(
         azure.target(),

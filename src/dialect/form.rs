@@ -92,6 +92,11 @@ impl Fields {
         self.left.insert(name.to_owned(), value.into());
     }
 
+    /// Takes a value as it stands.
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        self.left.remove(name)
+    }
+
     /// Takes a text.
     ///
     /// # Errors

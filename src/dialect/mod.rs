@@ -8,7 +8,9 @@ mod form;
 mod head;
 mod openai;
 pub mod picture;
+mod prompts;
 mod stability;
+mod stability_v1;
 mod wait;
 
 #[cfg(test)]
@@ -21,11 +23,15 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use thiserror::Error;
 
-use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, Operation};
+use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, ModelId, Operation};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
 /// Every dialect of this release.
-pub static ALL: &[&dyn Dialect] = &[&openai::OpenAi, &stability::Stability];
+pub static ALL: &[&dyn Dialect] = &[
+    &openai::OpenAi,
+    &stability_v1::StabilityV1,
+    &stability::Stability,
+];
 
 /// The dialect of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
@@ -82,6 +88,12 @@ pub trait Dialect: Send + Sync {
     }
 
     // The provider's side.
+
+    /// Whether requests for `model` are worded in this dialect, where its provider speaks several:
+    /// the first of them that says so counts.
+    fn serves(&self, _model: &ModelId) -> bool {
+        true
+    }
 
     /// Words a request for the provider, fitted to the model beforehand. Carries no key.
     ///

@@ -167,16 +167,16 @@ impl Pipeline {
             .providers
             .named(model.provider())
             .ok_or_else(|| format!("{model}: no provider `{}` is configured", model.provider()))?;
-        let dialect = provider.dialect.ok_or_else(|| {
-            format!(
-                "{model}: this version cannot speak to `{}` yet",
-                provider.name
-            )
-        })?;
-        let row = self
-            .book
-            .model(model)
-            .ok_or_else(|| format!("{model}: the price book does not know it"))?;
+        let row = self.book.model(model);
+        let dialect = provider
+            .dialect_for(row.map_or(model, |row| &row.id))
+            .ok_or_else(|| {
+                format!(
+                    "{model}: this version cannot speak to `{}` yet",
+                    provider.name
+                )
+            })?;
+        let row = row.ok_or_else(|| format!("{model}: the price book does not know it"))?;
         let own = provider.name == call.arrived.provider.name;
         let destination = if own {
             provider.reached_at(&call.arrived.destination).clone()

@@ -13,6 +13,7 @@ mod openai;
 mod picture;
 mod serve;
 mod stability;
+mod stability_v1;
 mod template;
 #[cfg(test)]
 mod tests;

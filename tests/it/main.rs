@@ -9,6 +9,7 @@
 mod bytes;
 mod cache;
 mod crash;
+mod dialects;
 mod examples;
 mod floors;
 mod habits;
