@@ -19,7 +19,7 @@ pub(super) struct Known {
 }
 
 /// The dialects that this release speaks.
-pub(super) const DIALECTS: &[&str] = &["openai", "stability", "stability_v1"];
+pub(super) const DIALECTS: &[&str] = &["openai", "stability", "stability_v1", "imagen", "gemini"];
 
 /// Models of Vertex AI are served from these regions (cloud.google.com, Vertex AI locations).
 const VERTEX: &[&str] = &[
@@ -107,6 +107,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "google",
+        dialects: &["imagen", "gemini"],
         hosts: &[
             "generativelanguage.googleapis.com",
             "aiplatform.googleapis.com",
@@ -115,7 +116,6 @@ pub(super) const KNOWN: &[Known] = &[
         // In the order in which Google's own libraries look.
         key_from: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
         regions: Some(("", VERTEX, "-aiplatform.googleapis.com")),
-        ..Known::NOTHING
     },
     Known {
         name: "stability",

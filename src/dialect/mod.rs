@@ -5,10 +5,12 @@
 //! file; adding a dialect is that file and one word in [`ALL`].
 
 mod form;
+mod google;
 mod head;
 mod openai;
 pub mod picture;
 mod prompts;
+pub mod query;
 mod stability;
 mod stability_v1;
 mod wait;
@@ -26,11 +28,17 @@ use thiserror::Error;
 use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, ModelId, Operation};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
+/// The extra field that says where at its provider a call goes (a project, a version of the API) and
+/// nothing of what it asks for. It stays with the provider when a call changes dialects there.
+pub const PLACE: &str = "@place";
+
 /// Every dialect of this release.
 pub static ALL: &[&dyn Dialect] = &[
     &openai::OpenAi,
     &stability_v1::StabilityV1,
     &stability::Stability,
+    &google::Imagen,
+    &google::Gemini,
 ];
 
 /// The dialect of that name.
@@ -47,6 +55,12 @@ pub trait Dialect: Send + Sync {
 
     /// The operation that this message asks for; `None` when it is no image call of this dialect.
     fn claims(&self, head: &RequestHead) -> Option<Operation>;
+
+    /// Whether a claimed message asks for a picture after all. Some paths serve text as well; a call
+    /// that says no passes through untouched.
+    fn asks_for_picture(&self, _head: &RequestHead, _body: &Bytes) -> bool {
+        true
+    }
 
     /// Reads an image call. `provider` is the provider it was addressed to, for the model's name.
     ///
@@ -79,6 +93,17 @@ pub trait Dialect: Send + Sync {
     /// The credential that the app sent, whatever header it came in.
     fn credential<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
         head.header("authorization")
+    }
+
+    /// The query parameter that an app may put its key in, where there is one: the key is taken out
+    /// of whatever outlives the request.
+    fn key_in_query(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Query parameters that do not change the picture. They have no place in a cache key.
+    fn inert_query(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Extra fields that do not change the picture (the app's name for its user, how the answer

@@ -9,7 +9,7 @@ use super::provider::Provider;
 use crate::action::{Route, Target};
 use crate::bill::Quote;
 use crate::cache::{Around, Key};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, PLACE, query};
 use crate::image::capability::Unmet;
 use crate::image::{Delivery, ImageRequest, ModelId};
 use crate::record::By;
@@ -213,9 +213,13 @@ impl Pipeline {
             .map_err(|misfit| format!("{model}: {}", misfit.why))?;
         let mut request = fitted.request;
         let mut lost = fitted.lost;
-        if dialect.name() != call.dialect().name() && !request.extra.is_empty() {
-            request.extra.clear();
-            lost.push("extra");
+        if dialect.name() != call.dialect().name() {
+            let place = request.extra.remove_entry(PLACE).filter(|_| own);
+            if !request.extra.is_empty() {
+                request.extra.clear();
+                lost.push("extra");
+            }
+            request.extra.extend(place);
         }
         if !row.capability.stream {
             request.stream = false;
@@ -241,11 +245,14 @@ impl Pipeline {
 
     /// The identity of a purchase of `request` for this call.
     pub(super) fn key_of(&self, call: &Call, request: &ImageRequest) -> Key {
+        let dialect = call.dialect();
+        let asked = call.arrived.head.target.query();
+        let telling = asked.and_then(|asked| query::without(asked, dialect.inert_query()));
         let around = Around {
             partition: &call.partition,
-            query: call.arrived.head.target.query(),
+            query: telling.as_deref(),
             variant: call.variant,
-            inert: call.dialect().inert(),
+            inert: dialect.inert(),
         };
         Key::of(request, &around)
     }

@@ -4,7 +4,8 @@ use super::ask::Ask;
 use super::book::Book;
 use super::row::ModelRow;
 use super::term::{Tally, Term, credits_rate};
-use crate::bill::{Charge, ChargeFrom, Quote, Usage};
+use crate::bill::{Charge, ChargeFrom, Codes, Quote, Usage};
+use crate::image::response::Resolved;
 use crate::image::{Billed, Failure, Image, ImageRequest, ImageResponse, Quality, Size};
 use crate::money::{Pico, Rate, Usd};
 
@@ -31,11 +32,32 @@ impl Book {
         if failure.billed == Billed::No {
             return Charge::NONE;
         }
+        if let Some(counted) = self.counted(request, failure) {
+            return counted;
+        }
         match self.quote(request) {
             None => Charge::UNPRICED,
             Some(quote) if failure.billed == Billed::Yes => from(ChargeFrom::List, quote.expected),
             Some(quote) => from(ChargeFrom::List, quote.high),
         }
+    }
+
+    /// What a failure's own counts come to: a model may read and think before it declines.
+    fn counted(&self, request: &ImageRequest, failure: &Failure) -> Option<Charge> {
+        if !failure.usage.has_tokens() {
+            return None;
+        }
+        let nothing_drawn = ImageResponse {
+            model: request.model.clone(),
+            created: None,
+            images: Vec::new(),
+            withheld: 0,
+            resolved: Resolved::default(),
+            usage: failure.usage.clone(),
+            codes: Codes::default(),
+        };
+        let charge = self.charge(request, &nothing_drawn);
+        (charge.from == ChargeFrom::Usage).then_some(charge)
     }
 }
 
