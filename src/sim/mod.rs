@@ -9,6 +9,7 @@ mod answer;
 mod behaviour;
 mod bills;
 mod control;
+mod google;
 mod openai;
 mod picture;
 mod serve;

@@ -49,6 +49,8 @@ pub(super) static OPENAI: LazyLock<Templates> =
 pub(super) static STABILITY: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/stability.json")));
 
+pub(super) static GOOGLE: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/google.json")));
 pub(super) static STABILITY_V1: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/stability_v1.json")));
 
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_message_is_json_once_its_holes_are_filled() {
-        for templates in [&*OPENAI, &*STABILITY, &*STABILITY_V1] {
+        for templates in [&*OPENAI, &*STABILITY, &*STABILITY_V1, &*GOOGLE] {
             for name in templates.0.keys() {
                 let filled = templates.fill(name, &[]);
                 assert!(!filled.body.contains("{{"), "{name}");
