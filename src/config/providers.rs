@@ -7,8 +7,8 @@
 /// A provider as it is known from the start.
 pub(super) struct Known {
     pub(super) name: &'static str,
-    /// `None` while this release cannot read or write its messages.
-    pub(super) dialect: Option<&'static str>,
+    /// Empty while this release cannot read or write its messages.
+    pub(super) dialects: &'static [&'static str],
     pub(super) hosts: &'static [&'static str],
     /// Where a call goes that a rule sends here; `None` for servers of the user's own.
     pub(super) upstream: Option<&'static str>,
@@ -19,7 +19,16 @@ pub(super) struct Known {
 }
 
 /// The dialects that this release speaks.
-pub(super) const DIALECTS: &[&str] = &["openai", "stability", "fal", "replicate", "bfl"];
+pub(super) const DIALECTS: &[&str] = &[
+    "openai",
+    "stability",
+    "stability_v1",
+    "imagen",
+    "gemini",
+    "fal",
+    "replicate",
+    "bfl",
+];
 
 /// Models of Vertex AI are served from these regions (cloud.google.com, Vertex AI locations).
 const VERTEX: &[&str] = &[
@@ -93,7 +102,7 @@ const BEDROCK: &[&str] = &[
 pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "openai",
-        dialect: Some("openai"),
+        dialects: &["openai"],
         hosts: &["api.openai.com", "us.api.openai.com", "eu.api.openai.com"],
         upstream: Some("api.openai.com"),
         key_from: &["OPENAI_API_KEY"],
@@ -107,6 +116,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "google",
+        dialects: &["imagen", "gemini"],
         hosts: &[
             "generativelanguage.googleapis.com",
             "aiplatform.googleapis.com",
@@ -115,11 +125,10 @@ pub(super) const KNOWN: &[Known] = &[
         // In the order in which Google's own libraries look.
         key_from: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
         regions: Some(("", VERTEX, "-aiplatform.googleapis.com")),
-        ..Known::NOTHING
     },
     Known {
         name: "stability",
-        dialect: Some("stability"),
+        dialects: &["stability_v1", "stability"],
         hosts: &["api.stability.ai"],
         upstream: Some("api.stability.ai"),
         key_from: &["STABILITY_API_KEY", "STABILITY_KEY"],
@@ -132,7 +141,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "bfl",
-        dialect: Some("bfl"),
+        dialects: &["bfl"],
         hosts: &[
             "api.bfl.ai",
             "api.eu.bfl.ai",
@@ -145,7 +154,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "fal",
-        dialect: Some("fal"),
+        dialects: &["fal"],
         // The second two are where its own clients turn when the first are not to be reached.
         hosts: &["fal.run", "queue.fal.run", "falrun.com", "queue.falrun.com"],
         upstream: Some("queue.fal.run"),
@@ -154,7 +163,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "replicate",
-        dialect: Some("replicate"),
+        dialects: &["replicate"],
         hosts: &["api.replicate.com"],
         upstream: Some("api.replicate.com"),
         key_from: &["REPLICATE_API_TOKEN"],
@@ -263,7 +272,7 @@ impl Known {
     /// What is known of a provider that is not known.
     pub(super) const NOTHING: Known = Known {
         name: "",
-        dialect: None,
+        dialects: &[],
         hosts: &[],
         upstream: None,
         key_from: &[],
@@ -310,7 +319,7 @@ mod tests {
             if let Some(upstream) = known.upstream {
                 assert!(known.all_hosts().any(|host| host == upstream), "{upstream}");
             }
-            assert!(known.dialect.is_none_or(|name| DIALECTS.contains(&name)));
+            assert!(known.dialects.iter().all(|name| DIALECTS.contains(name)));
         }
     }
 

@@ -12,6 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::form::wrong;
 use super::job::{self, Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 use super::loose::{self, Loose};
 use super::whole::{self, Answer, failed};
@@ -68,8 +69,8 @@ impl Dialect for Bfl {
         head: &RequestHead,
         body: &Bytes,
     ) -> Result<ImageRequest, Unreadable> {
+        let model = model_of_path(head.path()).ok_or_else(|| wrong("path", "names no model"))?;
         let mut fields = Loose::of_body(body)?;
-        let model = model_of_path(head.path()).unwrap_or_default();
         let prompt = fields.text("prompt").unwrap_or_default();
         let mut request = ImageRequest::new(ModelId::new(provider, model), prompt);
         request.operation = operation;

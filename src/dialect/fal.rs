@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::form::wrong;
 use super::job::{self, Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 use super::loose::{self, Loose, may_draw};
 use super::whole::{self, Answer, failed};
@@ -80,8 +81,8 @@ impl Dialect for Fal {
         head: &RequestHead,
         body: &Bytes,
     ) -> Result<ImageRequest, Unreadable> {
+        let app = app(head.path()).ok_or_else(|| wrong("path", "names no app"))?;
         let mut fields = Loose::of_body(body)?;
-        let app = app(head.path()).unwrap_or_default();
         let prompt = fields.text("prompt").unwrap_or_default();
         let mut request = ImageRequest::new(ModelId::new(provider, app), prompt);
         request.operation = operation;
@@ -94,6 +95,11 @@ impl Dialect for Fal {
             request.extra.insert(QUERY.to_owned(), query.into());
         }
         Ok(request)
+    }
+
+    fn asks_for_picture(&self, _head: &RequestHead, body: &Bytes) -> bool {
+        let fields: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
+        fields.is_none_or(|fields| loose::may_ask_for_picture(&fields))
     }
 
     fn inert(&self) -> &'static [&'static str] {

@@ -61,6 +61,25 @@ pub(super) fn may_draw(model: &str) -> bool {
             .any(|word| name.contains(word))
 }
 
+/// Fields that models of language, speech or sound take and those of pictures do not.
+const OTHER_FIELDS: [&str; 10] = [
+    "audio",
+    "audio_url",
+    "max_new_tokens",
+    "max_tokens",
+    "messages",
+    "system_prompt",
+    "temperature",
+    "top_p",
+    "video_url",
+    "voice",
+];
+
+/// Whether fields of such a model may well ask for a picture.
+pub(super) fn may_ask_for_picture(fields: &Map<String, Value>) -> bool {
+    !OTHER_FIELDS.iter().any(|name| fields.contains_key(*name))
+}
+
 /// Fields that nobody has taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Loose(Map<String, Value>);

@@ -7,13 +7,17 @@
 mod bfl;
 mod fal;
 mod form;
+mod google;
 mod head;
 pub mod job;
 mod loose;
 mod openai;
 pub mod picture;
+mod prompts;
+pub mod query;
 mod replicate;
 mod stability;
+mod stability_v1;
 mod wait;
 mod whole;
 
@@ -27,14 +31,21 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use thiserror::Error;
 
-use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, Operation};
+use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, ModelId, Operation};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 use job::{Job, JobAsk, JobCall, JobPlace, JobState, Submit};
+
+/// The extra field that says where at its provider a call goes (a project, a version of the API) and
+/// nothing of what it asks for. It stays with the provider when a call changes dialects there.
+pub const PLACE: &str = "@place";
 
 /// Every dialect of this release.
 pub static ALL: &[&dyn Dialect] = &[
     &openai::OpenAi,
+    &stability_v1::StabilityV1,
     &stability::Stability,
+    &google::Imagen,
+    &google::Gemini,
     &fal::Fal,
     &replicate::Replicate,
     &bfl::Bfl,
@@ -54,6 +65,12 @@ pub trait Dialect: Send + Sync {
 
     /// The operation that this message asks for; `None` when it is no image call of this dialect.
     fn claims(&self, head: &RequestHead) -> Option<Operation>;
+
+    /// Whether a claimed message asks for a picture after all. Some paths serve text as well; a call
+    /// that says no passes through untouched.
+    fn asks_for_picture(&self, _head: &RequestHead, _body: &Bytes) -> bool {
+        true
+    }
 
     /// Reads an image call. `provider` is the provider it was addressed to, for the model's name.
     ///
@@ -93,6 +110,17 @@ pub trait Dialect: Send + Sync {
         head.header(self.key_header())
     }
 
+    /// The query parameter that an app may put its key in, where there is one: the key is taken out
+    /// of whatever outlives the request.
+    fn key_in_query(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Query parameters that do not change the picture. They have no place in a cache key.
+    fn inert_query(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Extra fields that do not change the picture (the app's name for its user, how the answer
     /// is wrapped): they have no place in a cache key.
     fn inert(&self) -> &'static [&'static str] {
@@ -130,6 +158,12 @@ pub trait Dialect: Send + Sync {
     /// for as long as anybody keeps it in mind.
     fn url_life(&self) -> Option<Duration> {
         None
+    }
+
+    /// Whether requests for `model` are worded in this dialect, where its provider speaks several:
+    /// the first of them that says so counts.
+    fn serves(&self, _model: &ModelId) -> bool {
+        true
     }
 
     /// Words a request for the provider, fitted to the model beforehand. Carries no key.

@@ -13,6 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::form::wrong;
 use super::job::{self, Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 use super::loose::{self, Loose, may_draw};
 use super::whole::{self, Answer, failed};
@@ -72,7 +73,7 @@ impl Dialect for Replicate {
         let named = model_of_path(head.path()).filter(|model| !model.is_empty());
         let version = named.map(str::to_owned).or_else(|| beside.text("version"));
         let Some(model) = version else {
-            return Err(super::form::wrong("version", "is missing"));
+            return Err(wrong("version", "is missing"));
         };
         let mut fields = Loose::of(beside.object("input").unwrap_or_default());
         let prompt = fields.text("prompt").unwrap_or_default();
@@ -89,6 +90,13 @@ impl Dialect for Replicate {
             .extra
             .extend(beside.map(|(name, value)| (format!("{BESIDE}{name}"), value)));
         Ok(request)
+    }
+
+    /// A version does not say what it makes; what it is given may.
+    fn asks_for_picture(&self, _head: &RequestHead, body: &Bytes) -> bool {
+        let input = Loose::of_body(body).ok();
+        let input = input.and_then(|mut fields| fields.object("input"));
+        input.is_none_or(|input| loose::may_ask_for_picture(&input))
     }
 
     fn inert(&self) -> &'static [&'static str] {
@@ -536,7 +544,10 @@ fn millis(seconds: &str) -> Option<u64> {
 /// Models of language give texts here.
 fn is_address(picture: &Picture) -> bool {
     match picture {
-        Picture::Url(url) => url.starts_with("https://") || url.starts_with("http://"),
+        Picture::Url(url) => url.split_once("://").is_some_and(|(scheme, rest)| {
+            let plain = |text: &str| !text.is_empty() && !text.contains(char::is_whitespace);
+            plain(scheme) && plain(rest)
+        }),
         Picture::Raw(_) | Picture::Base64(_) => true,
     }
 }

@@ -310,8 +310,10 @@ impl Pipeline {
 
     /// What a message asks of a job that is known here, by whoever submitted it.
     pub fn job_asked(&self, provider: &Provider, head: &RequestHead) -> Option<JobAsked> {
-        let dialect = provider.dialect?;
-        let call = dialect.job_call(head)?;
+        let (dialect, call) = provider
+            .dialects
+            .iter()
+            .find_map(|dialect| Some((*dialect, dialect.job_call(head)?)))?;
         let key = (Arc::clone(&provider.name), call.id.clone());
         let known = self.jobs.0.get(&key)?;
         let may_ask = known.credential == self.asker(dialect, head);

@@ -11,6 +11,7 @@ mod bfl;
 mod bills;
 mod control;
 mod fal;
+mod google;
 mod openai;
 mod picture;
 mod queued;
@@ -18,6 +19,7 @@ mod replicate;
 mod serve;
 mod sketch;
 mod stability;
+mod stability_v1;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -80,7 +80,7 @@ fn b64_pixels(answer: &Answer) -> Option<(u32, u32)> {
 async fn a_caller_that_waits_gets_the_picture_of_a_job() {
     for (model, charge_from) in [
         ("bfl/flux-2-pro", "reported"),
-        ("fal/fal-ai/flux/dev", "usage"),
+        ("fal/fal-ai/flux/dev", "reported"),
         ("replicate/black-forest-labs/flux-schnell", "list"),
     ] {
         let rig = rig(Some(&route_to(model, ""))).await;
