@@ -115,13 +115,14 @@ impl Pipeline {
             };
             let answered = tokio::select! {
                 Some(heard) = next_heard(&mut overheard) => {
-                    let ends = !matches!(heard.told.next, Next::Ask { .. });
                     pause = Duration::ZERO;
-                    if ends {
-                        let next = so_far.complete(heard.told.next);
-                        return Ended { told: Ok(Told { next, ..heard.told }), waiting: Some(heard.booked) };
+                    let Overheard { told, booked } = heard;
+                    if !matches!(told.next, Next::Ask { .. }) {
+                        let next = so_far.complete(told.next);
+                        let told = Ok(Told { next, ..told });
+                        return Ended { told, waiting: Some(booked) };
                     }
-                    Ok(heard.told)
+                    Ok(told)
                 }
                 answered = self.question(call, plan, &place, &message, wait, deadline) => answered,
             };

@@ -10,6 +10,7 @@ pub mod body;
 mod bring;
 mod call;
 mod chain;
+mod charge;
 mod dense;
 mod door;
 mod jobs;

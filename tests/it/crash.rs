@@ -27,7 +27,10 @@ fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
 async fn address(child: &mut Child) -> String {
     let out = tokio::process::ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
     let mut line = String::new();
-    BufReader::new(out).read_line(&mut line).await.unwrap();
+    let mut out = BufReader::new(out);
+    out.read_line(&mut line).await.unwrap();
+    // The rest is read too: who prints into a closed pipe ends there.
+    tokio::spawn(async move { while out.read_line(&mut String::new()).await.unwrap_or(0) > 0 {} });
     line.split_whitespace()
         .nth(3)
         .unwrap_or_else(|| panic!("{line}"))
