@@ -518,7 +518,8 @@ fn access(settings: &Settings, address: SocketAddr, app: Option<(String, Vec<Str
             .iter()
             .map(config::Upstream::authority)
             .collect(),
-        default_app: app,
+        default_app: app
+            .map(|(name, tags)| (name.into(), tags.into_iter().map(Into::into).collect())),
         wide: !address.ip().is_loopback(),
     }
 }

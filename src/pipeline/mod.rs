@@ -8,6 +8,7 @@ mod attempt;
 pub mod body;
 mod call;
 mod chain;
+mod dense;
 mod door;
 mod message;
 pub mod own_headers;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::Book;
 use super::row::ModelRow;
+use super::swap::{Objection, objections};
 use crate::image::{ImageRequest, ModelId};
 use crate::money::Usd;
 
@@ -198,6 +199,18 @@ impl Effect {
     }
 }
 
+/// What speaks against one file in place of another, beside what [`objections`] says of whole
+/// books: a file that lost most of its rows hardly shows under a large book. Files that cannot
+/// stand alone are not judged.
+pub fn file_objections(old: &str, new: &str) -> Vec<Objection> {
+    let (Ok(old), Ok(new)) = (Book::load(&[("old", old)]), Book::load(&[("new", new)])) else {
+        return Vec::new();
+    };
+    let mut found = objections(&old, &new);
+    found.retain(|objection| matches!(objection, Objection::Shrunk { .. }));
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +289,25 @@ mod tests {
         ]);
         let changed = &Diff::between(&new.on("2026-11-22"), &later.on("2026-11-22")).changed;
         assert_eq!(changed[0].parts, ["other days"]);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_rows_is_objected_to() {
+        let text = |count: usize| {
+            let rows: Vec<String> = (0..count)
+                .map(|place| row(&format!("a/m{place:02}"), "0.04", ""))
+                .collect();
+            format!("models:\n{}", rows.concat())
+        };
+        assert_eq!(file_objections(&text(20), &text(18)), []);
+        assert_eq!(
+            file_objections(&text(20), &text(3)),
+            [Objection::Shrunk {
+                before: 20,
+                lost: 17
+            }]
+        );
+        assert_eq!(file_objections("no book", &text(3)), []);
     }
 
     #[test]

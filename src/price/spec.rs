@@ -408,7 +408,7 @@ mod tests {
     fn a_wrong_word_is_told_what_there_is() {
         refused("", "no model is named");
         refused("1024x1024 hd", "no model is named");
-        refused("dale-3 hd", "did you mean openai/dall-e-3?");
+        refused("dale-3 hd", "did you mean openai/dall-e-3");
         refused(
             "dall-e-3 hdd",
             "did you mean `hd`? Known are: a model, a size",

@@ -224,7 +224,7 @@ fn a_wrong_word_is_told_which_there_are() {
     let desk = Desk::new();
     desk.run(&["price", "dale-3"])
         .expect(2)
-        .says(&["did you mean openai/dall-e-3?"]);
+        .says(&["did you mean openai/dall-e-3"]);
     let refused = desk.run(&["price", "dall-e-3 hdd"]).expect(2);
     refused.says(&[
         "`hdd` is no word of a request",

@@ -170,8 +170,10 @@ mod tests {
         assert_eq!(all.len(), Book::embedded().models().count());
         assert!(all.is_sorted());
         let dalle = models(&["DALL"], None, false);
+        assert!(dalle.contains(&"openai/dall-e-3".to_owned()), "{dalle:?}");
+        let dalle = models(&["DALL"], Some("openai"), false);
         assert_eq!(dalle, ["openai/dall-e-2", "openai/dall-e-3"]);
-        assert!(models(&["dall"], None, true).is_empty());
+        assert!(models(&["dall"], Some("openai"), true).is_empty());
         assert_eq!(
             models(&["sd3-medium"], None, false),
             ["stability/sd3.5-medium"]

@@ -17,6 +17,7 @@ use crate::cli::table::Screen;
 use crate::cli::{DONE, FAILED, Global, NO};
 use crate::config::Problem;
 use crate::price::Book;
+use crate::price::diff::file_objections;
 use crate::price::swap::objections;
 
 #[derive(Debug, Args)]
@@ -61,13 +62,16 @@ pub(super) async fn run(args: &UpdateArgs, global: &Global) -> u8 {
         Err((code, problem)) => return failed(COMMAND, global, code, &[problem]),
     };
     let change = Change::between(&desk.book, &new, &calls, &args.since);
-    let objections = objections(&desk.book, &new);
+    let into = desk.settings.updated_prices();
+    let before = fs::read_to_string(&into).unwrap_or_default();
+    let mut objections = objections(&desk.book, &new);
+    objections.extend(file_objections(&before, &text));
     let objections: Vec<String> = objections.iter().map(ToString::to_string).collect();
     let update = Update {
         change,
         objections,
         args,
-        into: desk.settings.updated_prices(),
+        into,
         text,
     };
     update.finish(global)
