@@ -294,3 +294,29 @@ fn a_discrepancy_has_both_breakdowns() {
     );
     assert_eq!(Discrepancy::beyond(&quote, &settled, 400), None);
 }
+
+#[test]
+fn a_charge_by_usage_is_broken_down_by_what_was_counted() {
+    let request = ask("openai/gpt-image-1.5");
+    let usage = Usage {
+        cached_text_in: Some(400),
+        text_out: Some(50),
+        ..counts(1000, 194, 1056)
+    };
+    let settled = Book::embedded().settle(&request, &answer(&request, vec![image(None)], usage));
+    let lines: Vec<_> = settled
+        .lines
+        .iter()
+        .map(|line| (line.what, line.count, line.amount))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("text in", 1000, usd("0.0035")),
+            ("image in", 194, usd("0.001552")),
+            ("image out", 1056, usd("0.033792")),
+            ("text out", 50, usd("0.0005")),
+        ]
+    );
+    assert_eq!(settled.charge.amount, Some(usd("0.039344")));
+}

@@ -120,3 +120,29 @@ fn a_price_holds_for_its_days() {
         usd("0.005")
     );
 }
+
+#[test]
+fn the_example_prices_say_what_they_promise() {
+    let book = overlay(include_str!("../../../examples/prices.yaml")).unwrap();
+    let price = |book: &Book, request: &ImageRequest| book.quote(request).unwrap();
+    let expected = |spec: &str| price(&book, &ask(spec)).expected;
+    assert_eq!(expected("studio/sdxl"), usd("0.0001875"));
+    assert_eq!(expected("studio/poster 2048x2048 high"), usd("0.1"));
+    let vector = ImageRequest {
+        format: Some(Format::Svg),
+        ..ask("studio/poster")
+    };
+    assert_eq!(price(&book, &vector).expected, usd("0.08"));
+    let relaxed = ImageRequest {
+        tier: Tier::Flex,
+        n: 4,
+        ..ask("midjourney/imagine")
+    };
+    assert_eq!(price(&book, &relaxed).expected, usd("0.015"));
+    assert_eq!(
+        price(&book.on("2027-01-01"), &relaxed).expected,
+        usd("0.01875")
+    );
+    let fee = price(&book, &ask("openrouter/bytedance-seed/seedream-4.5"));
+    assert_eq!(fee.expected, usd("0.0422"));
+}

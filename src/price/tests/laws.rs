@@ -3,9 +3,17 @@
 use super::*;
 
 fn any_request() -> impl Strategy<Value = ImageRequest> {
+    requests(|row| !row.price.terms.is_empty())
+}
+
+fn by_token(row: &ModelRow) -> bool {
+    matches!(row.price.terms[..], [crate::price::term::Term::Tokens(_)])
+}
+
+fn requests(of: impl Fn(&ModelRow) -> bool) -> impl Strategy<Value = ImageRequest> {
     let models: Vec<ModelId> = Book::embedded()
         .models()
-        .filter(|row| !row.price.terms.is_empty())
+        .filter(|row| of(row))
         .map(|row| row.id.clone())
         .collect();
     let size = prop_oneof![
@@ -78,6 +86,27 @@ proptest! {
         let cost = |quality| quote(&ImageRequest { quality: Some(quality), ..request.clone() });
         prop_assert!(cost(a).expected <= cost(b).expected);
         prop_assert!(cost(a).high <= cost(b).high);
+    }
+
+    #[test]
+    fn usage_as_it_was_expected_is_no_discrepancy(request in requests(by_token)) {
+        let quote = quote(&request);
+        let count = |what: &str| {
+            let line = quote.lines.iter().find(|line| line.what == what);
+            line.map(|line| line.count)
+        };
+        let unfinished = count("partial image").unwrap_or(0) * 100;
+        let usage = Usage {
+            text_in: count("text in"),
+            image_in: count("image in"),
+            image_out: count("image out").map(|count| count + unfinished),
+            ..Usage::default()
+        };
+        let images = vec![image(None); request.n as usize];
+        let charge = Book::embedded().charge(&request, &answer(&request, images, usage));
+        prop_assert_eq!(charge.from, ChargeFrom::Usage);
+        prop_assert_eq!(charge.amount, Some(quote.expected));
+        prop_assert_eq!(discrepancy(&quote, &charge), None);
     }
 
     #[test]
