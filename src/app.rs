@@ -424,10 +424,14 @@ fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
         port: upstream.port,
     };
     Providers::new(settings.providers.iter().map(|provider| {
-        let simulated = sim.filter(|_| provider.dialect.is_some()).map(Sim::addr);
+        let simulated = sim.filter(|_| !provider.dialects.is_empty()).map(Sim::addr);
         Provider {
             name: provider.name.as_str().into(),
-            dialect: provider.dialect.and_then(crate::dialect::by_name),
+            dialects: provider
+                .dialects
+                .iter()
+                .filter_map(|name| crate::dialect::by_name(name))
+                .collect(),
             hosts: provider.hosts.clone(),
             upstream: match simulated {
                 Some(address) => Some(Destination::http(&address.ip().to_string(), address.port())),

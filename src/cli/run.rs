@@ -199,7 +199,7 @@ async fn known_addresses(settings: &Settings, sim: bool) -> std::collections::Ha
     let lookups = settings
         .providers
         .iter()
-        .filter(|provider| provider.dialect.is_some())
+        .filter(|provider| !provider.dialects.is_empty())
         .flat_map(|provider| &provider.hosts);
     for host in lookups {
         let looked_up = tokio::time::timeout(

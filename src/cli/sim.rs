@@ -80,6 +80,7 @@ fn usage(url: &str) -> String {
         "simulated providers on {url}\n  \
 OpenAI     OPENAI_BASE_URL={url}/openai/v1 OPENAI_API_KEY=any\n  \
 Stability  {url}/stability/v2beta/stable-image/generate/sd3\n  \
+Google     {url}/google/v1beta/models/gemini-nano-banana-2.1:generateContent\n  \
 bills      {url}/_sim/bills\n  \
 all else   {url}/_sim"
     )

@@ -15,8 +15,10 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
     pub name: String,
-    /// `None`: this release cannot read its messages; its calls pass through.
-    pub dialect: Option<&'static str>,
+    /// The wire formats that it speaks; none: this release cannot read its messages, and its calls
+    /// pass through. The first that claims a message reads it, the first that serves a model words
+    /// its requests.
+    pub dialects: Vec<&'static str>,
     /// Hosts to intercept, lower case; none for a server that is reached by base URL only.
     pub hosts: Vec<String>,
     /// Configured: everything for this provider goes there.
@@ -51,7 +53,7 @@ impl Provider {
     fn known(known: &Known) -> Provider {
         Provider {
             name: known.name.to_owned(),
-            dialect: known.dialect,
+            dialects: known.dialects.to_vec(),
             hosts: known.all_hosts().collect(),
             upstream: None,
             default_upstream: known.upstream.map(Upstream::https),
@@ -159,7 +161,10 @@ fn provider(
     let mut provider = known.unwrap_or_else(|| Provider::known(&Known::NOTHING));
     provider.name = name.to_owned();
     if let Some(field) = &raw.dialect {
-        provider.dialect = dialect(field, reader).or(provider.dialect);
+        let named = dialects(field, reader);
+        if !named.is_empty() {
+            provider.dialects = named;
+        }
     }
     if let Some(field) = &raw.hosts {
         hosts(field, &mut provider, all, reader);
@@ -224,11 +229,20 @@ fn is_new_name(
     false
 }
 
+/// One dialect by name, or a list of them.
+fn dialects(field: &Field<'_>, reader: &mut Reader<'_>) -> Vec<&'static str> {
+    let items = reader.items(field, "openai");
+    items
+        .iter()
+        .filter_map(|item| dialect(item, reader))
+        .collect()
+}
+
 fn dialect(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<&'static str> {
     let written = reader.text(field, "openai")?;
     let found = DIALECTS.iter().copied().find(|name| *name == written);
     if found.is_none() {
-        let all = DIALECTS.join(" and ");
+        let all = DIALECTS.join(", ");
         let why = format!("this release does not speak `{written}`");
         let remedy = match nearest(&written, DIALECTS.iter().copied()) {
             Some(near) => format!("did you mean `{near}`? It speaks {all}"),

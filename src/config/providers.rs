@@ -7,8 +7,8 @@
 /// A provider as it is known from the start.
 pub(super) struct Known {
     pub(super) name: &'static str,
-    /// `None` while this release cannot read or write its messages.
-    pub(super) dialect: Option<&'static str>,
+    /// Empty while this release cannot read or write its messages.
+    pub(super) dialects: &'static [&'static str],
     pub(super) hosts: &'static [&'static str],
     /// Where a call goes that a rule sends here; `None` for servers of the user's own.
     pub(super) upstream: Option<&'static str>,
@@ -19,7 +19,7 @@ pub(super) struct Known {
 }
 
 /// The dialects that this release speaks.
-pub(super) const DIALECTS: &[&str] = &["openai", "stability"];
+pub(super) const DIALECTS: &[&str] = &["openai", "stability", "stability_v1", "imagen", "gemini"];
 
 /// Models of Vertex AI are served from these regions (cloud.google.com, Vertex AI locations).
 const VERTEX: &[&str] = &[
@@ -93,7 +93,7 @@ const BEDROCK: &[&str] = &[
 pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "openai",
-        dialect: Some("openai"),
+        dialects: &["openai"],
         hosts: &["api.openai.com", "us.api.openai.com", "eu.api.openai.com"],
         upstream: Some("api.openai.com"),
         key_from: &["OPENAI_API_KEY"],
@@ -107,6 +107,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "google",
+        dialects: &["imagen", "gemini"],
         hosts: &[
             "generativelanguage.googleapis.com",
             "aiplatform.googleapis.com",
@@ -115,11 +116,10 @@ pub(super) const KNOWN: &[Known] = &[
         // In the order in which Google's own libraries look.
         key_from: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
         regions: Some(("", VERTEX, "-aiplatform.googleapis.com")),
-        ..Known::NOTHING
     },
     Known {
         name: "stability",
-        dialect: Some("stability"),
+        dialects: &["stability_v1", "stability"],
         hosts: &["api.stability.ai"],
         upstream: Some("api.stability.ai"),
         key_from: &["STABILITY_API_KEY", "STABILITY_KEY"],
@@ -259,7 +259,7 @@ impl Known {
     /// What is known of a provider that is not known.
     pub(super) const NOTHING: Known = Known {
         name: "",
-        dialect: None,
+        dialects: &[],
         hosts: &[],
         upstream: None,
         key_from: &[],
@@ -306,7 +306,7 @@ mod tests {
             if let Some(upstream) = known.upstream {
                 assert!(known.all_hosts().any(|host| host == upstream), "{upstream}");
             }
-            assert!(known.dialect.is_none_or(|name| DIALECTS.contains(&name)));
+            assert!(known.dialects.iter().all(|name| DIALECTS.contains(name)));
         }
     }
 

@@ -147,7 +147,7 @@ fn routable(field: &Field<'_>, names: &Names<'_>, reader: &mut Reader<'_>) -> Op
     let model = model(field, names, reader)?;
     let provider = names.providers.get(model.provider())?;
     let name = &provider.name;
-    if provider.dialect.is_none() {
+    if provider.dialects.is_empty() {
         reader.bad(
             field,
             format!("this release does not speak with `{name}` yet, so nothing can be sent to `{model}`"),

@@ -161,8 +161,8 @@ fn providers_are_laid_over_the_table() {
     );
     let azure = settings.provider_of_host("mine.OPENAI.azure.com").unwrap();
     assert_eq!(
-        (azure.name.as_str(), azure.dialect),
-        ("azure", Some("openai"))
+        (azure.name.as_str(), azure.dialects.as_slice()),
+        ("azure", ["openai"].as_slice())
     );
     assert_eq!(
         azure.target(),
@@ -581,7 +581,7 @@ fn wrong_providers_are_named() {
 #[test]
 fn wrong_classes_and_budgets_are_named() {
     wrong(
-        "classes:\n  a: {models: [dalle]}\n  b: {models: [opnai/x], max_cost: 0}\n  c: {}\n  d: {models: []}\n  e: {models: [google/imagen-4]}\n  f: {models: [openai/x, openai/x]}\n",
+        "classes:\n  a: {models: [dalle]}\n  b: {models: [opnai/x], max_cost: 0}\n  c: {}\n  d: {models: []}\n  e: {models: [ideogram/v_3]}\n  f: {models: [openai/x, openai/x]}\n",
         &[
             (2, 16, "`dalle` names no provider", "stability/sd3.5-medium"),
             (
@@ -598,7 +598,12 @@ fn wrong_classes_and_budgets_are_named() {
                 "models: [openai/gpt-image-1]",
             ),
             (5, 15, "a class without a model", "models: "),
-            (6, 16, "does not speak with `google` yet", "dialect: openai"),
+            (
+                6,
+                16,
+                "does not speak with `ideogram` yet",
+                "dialect: openai",
+            ),
             (7, 26, "`openai/x` stands here twice", "keep one"),
         ],
     );

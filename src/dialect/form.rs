@@ -87,9 +87,23 @@ impl Fields {
         })
     }
 
+    /// The same, with numbers and switches as text too: JSON of protocol buffers allows both.
+    #[must_use]
+    pub(super) fn lenient(self) -> Fields {
+        Fields {
+            textual: true,
+            ..self
+        }
+    }
+
     /// Leaves a field over after all.
     pub(super) fn keep(&mut self, name: &str, value: impl Into<Value>) {
         self.left.insert(name.to_owned(), value.into());
+    }
+
+    /// Takes a value as it stands.
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        self.left.remove(name)
     }
 
     /// Takes a text.
@@ -214,7 +228,7 @@ fn number(text: &str) -> Option<Number> {
 }
 
 /// A JSON value in whole; `None` when a text in it is not valid.
-fn value(node: &Node, body: &Bytes) -> Option<Value> {
+pub(super) fn value(node: &Node, body: &Bytes) -> Option<Value> {
     Some(match node {
         Node::Null => Value::Null,
         Node::Bool(on) => Value::Bool(*on),

@@ -5,10 +5,14 @@
 //! file; adding a dialect is that file and one word in [`ALL`].
 
 mod form;
+mod google;
 mod head;
 mod openai;
 pub mod picture;
+mod prompts;
+pub mod query;
 mod stability;
+mod stability_v1;
 mod wait;
 
 #[cfg(test)]
@@ -21,11 +25,21 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use thiserror::Error;
 
-use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, Operation};
+use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, ModelId, Operation};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
+/// The extra field that says where at its provider a call goes (a project, a version of the API) and
+/// nothing of what it asks for. It stays with the provider when a call changes dialects there.
+pub const PLACE: &str = "@place";
+
 /// Every dialect of this release.
-pub static ALL: &[&dyn Dialect] = &[&openai::OpenAi, &stability::Stability];
+pub static ALL: &[&dyn Dialect] = &[
+    &openai::OpenAi,
+    &stability_v1::StabilityV1,
+    &stability::Stability,
+    &google::Imagen,
+    &google::Gemini,
+];
 
 /// The dialect of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
@@ -41,6 +55,12 @@ pub trait Dialect: Send + Sync {
 
     /// The operation that this message asks for; `None` when it is no image call of this dialect.
     fn claims(&self, head: &RequestHead) -> Option<Operation>;
+
+    /// Whether a claimed message asks for a picture after all. Some paths serve text as well; a call
+    /// that says no passes through untouched.
+    fn asks_for_picture(&self, _head: &RequestHead, _body: &Bytes) -> bool {
+        true
+    }
 
     /// Reads an image call. `provider` is the provider it was addressed to, for the model's name.
     ///
@@ -75,6 +95,17 @@ pub trait Dialect: Send + Sync {
         head.header("authorization")
     }
 
+    /// The query parameter that an app may put its key in, where there is one: the key is taken out
+    /// of whatever outlives the request.
+    fn key_in_query(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Query parameters that do not change the picture. They have no place in a cache key.
+    fn inert_query(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Extra fields that do not change the picture (the app's name for its user, how the answer
     /// is wrapped): they have no place in a cache key.
     fn inert(&self) -> &'static [&'static str] {
@@ -82,6 +113,12 @@ pub trait Dialect: Send + Sync {
     }
 
     // The provider's side.
+
+    /// Whether requests for `model` are worded in this dialect, where its provider speaks several:
+    /// the first of them that says so counts.
+    fn serves(&self, _model: &ModelId) -> bool {
+        true
+    }
 
     /// Words a request for the provider, fitted to the model beforehand. Carries no key.
     ///

@@ -109,6 +109,17 @@ fn block(text: &[u8], ended: &mut bool) -> Option<Vec<u8>> {
     LENIENT.decode(text).ok()
 }
 
+/// A line break within base64 would end the event; an honest picture has none and is not copied.
+pub(super) fn on_one_line(text: Rope) -> Rope {
+    let broken = |piece: &Bytes| memchr::memchr2(b'\n', b'\r', piece).is_some();
+    if !text.pieces().iter().any(broken) {
+        return text;
+    }
+    let mut whole = text.to_bytes().to_vec();
+    whole.retain(|b| !b.is_ascii_whitespace());
+    whole.into()
+}
+
 /// What a picture's own header says; `None` when what is there is no base64 at all.
 ///
 /// A URL tells nothing and is [`Format::Unknown`].

@@ -57,10 +57,13 @@ const STRENGTH: &str = "0.5";
 /// Without a header of its own, a limit that was passed shuts for a minute.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(60);
 
+/// Why an answer ended, when moderation blurred its picture.
+pub(super) const FILTERED: &str = "CONTENT_FILTERED";
+
 /// The app's name for its own user.
-const USER: &str = "stability-client-user-id";
+pub(super) const USER: &str = "stability-client-user-id";
 /// The app's name and version, passed on.
-const CLIENT: [&str; 2] = ["stability-client-id", "stability-client-version"];
+pub(super) const CLIENT: [&str; 2] = ["stability-client-id", "stability-client-version"];
 
 impl Dialect for Stability {
     fn name(&self) -> &'static str {
@@ -173,9 +176,19 @@ impl Dialect for Stability {
             let scanner = Ok(Scanner::new(0));
             Box::new(TextReader { answer, scanner })
         } else {
-            Box::new(BytesReader { answer })
+            bytes_reader(request, head)
         }
     }
+}
+
+/// A reader for an answer that is the picture itself, its facts in headers.
+pub(super) fn bytes_reader(request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
+    Box::new(BytesReader {
+        answer: Answer {
+            model: request.model.clone(),
+            head: head.clone(),
+        },
+    })
 }
 
 fn route(head: &RequestHead) -> Option<&'static str> {
@@ -185,7 +198,7 @@ fn route(head: &RequestHead) -> Option<&'static str> {
 }
 
 /// JSON where it is named; bytes for anything else, as is the default.
-fn delivery(accept: Option<&str>) -> Delivery {
+pub(super) fn delivery(accept: Option<&str>) -> Delivery {
     let json =
         accept.is_some_and(|accept| accept.to_ascii_lowercase().contains("application/json"));
     if json {
@@ -334,7 +347,7 @@ fn one_input(request: &ImageRequest) -> Result<Option<(&Input, &Bytes)>, Unsuppo
     }
 }
 
-fn put_header(headers: &mut HeaderMap, name: &'static str, text: Option<&str>) {
+pub(super) fn put_header(headers: &mut HeaderMap, name: &'static str, text: Option<&str>) {
     if let Some(Ok(value)) = text.map(HeaderValue::from_str) {
         headers.insert(HeaderName::from_static(name), value);
     }
@@ -418,7 +431,7 @@ struct BytesReader {
 impl Reader for BytesReader {
     fn feed(&mut self, _chunk: &[u8]) -> Progress {
         match self.answer.head.header("finish-reason") {
-            Some("CONTENT_FILTERED") => Progress::Failed,
+            Some(FILTERED) => Progress::Failed,
             _ => Progress::Pass,
         }
     }
@@ -465,7 +478,8 @@ impl Reader for TextReader {
     fn finish(self: Box<Self>, body: &Rope) -> Next {
         let node = self.scanner.and_then(Scanner::finish);
         if !self.answer.head.status.is_success() {
-            return self.answer.refused(node.ok().as_ref(), body);
+            let failure = refused(&self.answer.head, node.ok().as_ref(), body);
+            return Next::Failed(Box::new(failure));
         }
         let node = match node {
             Ok(node) => node,
@@ -488,16 +502,8 @@ impl Answer {
 
     fn conclude(self, picture: Option<Picture>, reason: Option<&str>, seed: Option<u64>) -> Next {
         let status = self.status();
-        if reason == Some("CONTENT_FILTERED") {
-            // It counts as a success over there: a picture was drawn, and is charged.
-            let message = "the finished picture was blurred by content moderation";
-            let mut failure = Failure::answered(FailureKind::Safety, status, Billed::Yes, message);
-            failure.code = reason.map(str::to_owned);
-            failure.safety = Some(SafetyBlock {
-                at: Some(SafetyStage::Output),
-                categories: Vec::new(),
-            });
-            return Next::Failed(Box::new(failure));
+        if reason == Some(FILTERED) {
+            return Next::Failed(Box::new(blurred(status)));
         }
         // `application/json; type=image/png` names the picture's type behind its own.
         let declared = self.head.header("content-type").unwrap_or_default();
@@ -536,27 +542,40 @@ impl Answer {
             Failure::answered(FailureKind::Server, self.status(), Billed::Unknown, message);
         Next::Failed(Box::new(failure))
     }
+}
 
-    /// A failed call is free, whoever's fault it was.
-    fn refused(self, node: Option<&Node>, body: &Rope) -> Next {
-        let status = self.status();
-        let text = |name: &str| Some(node?.get(name)?.text()?.to_owned());
-        let name = text("name");
-        let kind = failure_kind(name.as_deref(), status);
-        let message = message(node).unwrap_or_else(|| head::unexplained(&self.head, body));
-        let mut failure = Failure::answered(kind, status, Billed::No, message);
-        if status >= 500 {
-            failure.sent = Sent::Answered;
-        }
-        failure.code = name;
-        failure.retry_after = wait::retry_after(&self.head.headers)
-            .or_else(|| (kind == FailureKind::RateLimited).then_some(RATE_LIMIT_WAIT));
-        failure.safety = (kind == FailureKind::Safety).then(|| SafetyBlock {
-            at: Some(SafetyStage::Input),
-            categories: Vec::new(),
-        });
-        Next::Failed(Box::new(failure))
+/// The failure that an answer under an error's status tells of. A failed call is free, whoever's
+/// fault it was.
+pub(super) fn refused(head: &ReplyHead, node: Option<&Node>, body: &Rope) -> Failure {
+    let status = head.status.as_u16();
+    let text = |name: &str| Some(node?.get(name)?.text()?.to_owned());
+    let name = text("name");
+    let kind = failure_kind(name.as_deref(), status);
+    let message = message(node).unwrap_or_else(|| head::unexplained(head, body));
+    let mut failure = Failure::answered(kind, status, Billed::No, message);
+    if status >= 500 {
+        failure.sent = Sent::Answered;
     }
+    failure.code = name;
+    failure.retry_after = wait::retry_after(&head.headers)
+        .or_else(|| (kind == FailureKind::RateLimited).then_some(RATE_LIMIT_WAIT));
+    failure.safety = (kind == FailureKind::Safety).then(|| SafetyBlock {
+        at: Some(SafetyStage::Input),
+        categories: Vec::new(),
+    });
+    failure
+}
+
+/// A picture that moderation blurred counts as a success over there: it was drawn, and is charged.
+pub(super) fn blurred(status: u16) -> Failure {
+    let message = "the finished picture was blurred by content moderation";
+    let mut failure = Failure::answered(FailureKind::Safety, status, Billed::Yes, message);
+    failure.code = Some(FILTERED.to_owned());
+    failure.safety = Some(SafetyBlock {
+        at: Some(SafetyStage::Output),
+        categories: Vec::new(),
+    });
+    failure
 }
 
 fn failure_kind(name: Option<&str>, status: u16) -> FailureKind {

@@ -57,7 +57,7 @@ fn until(headers: &HeaderMap, date: &str) -> Option<Duration> {
 }
 
 /// Reads `216ms`, `1s`, `6m0s`, `1h2m3.5s`.
-fn span(text: &str) -> Option<Duration> {
+pub(super) fn span(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total = 0.0;
     while !rest.is_empty() {

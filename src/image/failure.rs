@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::words;
+use crate::bill::Usage;
 use crate::money::Usd;
 
 words! {
@@ -124,6 +125,8 @@ pub struct Failure {
     pub message: String,
     /// How long the provider asked us to wait.
     pub retry_after: Option<Duration>,
+    /// What the answer counts all the same: a model may think, and charge for it, before it declines.
+    pub usage: Usage,
     /// Only for [`FailureKind::Safety`].
     pub safety: Option<SafetyBlock>,
     /// Usable pictures that came all the same (a cut stream after the first of two).
@@ -151,6 +154,7 @@ impl Failure {
             code: None,
             message: message.into(),
             retry_after: None,
+            usage: Usage::default(),
             safety: None,
             images: 0,
         }

@@ -6,6 +6,7 @@ use http::{HeaderMap, Request, Uri};
 use super::call::Call;
 use super::plan::Plan;
 use super::{Pipeline, own_headers};
+use crate::dialect::query;
 use crate::upstream::{Outbound, strip_hop_by_hop};
 use crate::wire::Rope;
 
@@ -50,6 +51,15 @@ impl Pipeline {
             headers.clone_from(&call.arrived.head.headers);
             headers.remove(CONTENT_LENGTH);
             headers.remove(http::header::CONTENT_TYPE);
+            // The query is worded anew, so a key that stood in the app's goes into a header.
+            let asked = call.arrived.head.target.query();
+            let name = call.dialect().key_in_query();
+            if let Some(key) = asked
+                .zip(name)
+                .and_then(|(asked, name)| query::value(asked, name))
+            {
+                plan.dialect.authorize(&mut headers, key);
+            }
         } else {
             headers.insert(
                 USER_AGENT,

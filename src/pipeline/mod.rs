@@ -105,10 +105,11 @@ pub struct Distrust {
 impl Pipeline {
     /// The image call that a message is, if it is one.
     pub fn recognise(&self, provider: &Provider, head: &RequestHead) -> Option<Recognised> {
-        let dialect = provider.dialect?;
-        Some(Recognised {
-            dialect,
-            operation: dialect.claims(head)?,
+        provider.dialects.iter().find_map(|dialect| {
+            Some(Recognised {
+                dialect: *dialect,
+                operation: dialect.claims(head)?,
+            })
         })
     }
 
@@ -139,7 +140,7 @@ impl Pipeline {
     /// any other's.
     pub fn provider_of_host(&self, host: &str) -> Option<Arc<Provider>> {
         let provider = self.providers.at_host(host)?;
-        provider.dialect.is_some().then(|| Arc::clone(provider))
+        (!provider.dialects.is_empty()).then(|| Arc::clone(provider))
     }
 
     pub fn provider(&self, name: &str) -> Option<Arc<Provider>> {

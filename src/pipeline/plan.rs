@@ -9,7 +9,7 @@ use super::provider::Provider;
 use crate::action::{Route, Target};
 use crate::bill::Quote;
 use crate::cache::{Around, Key};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, PLACE, query};
 use crate::image::capability::Unmet;
 use crate::image::{Delivery, ImageRequest, ModelId};
 use crate::record::By;
@@ -171,16 +171,16 @@ impl Pipeline {
             .providers
             .named(model.provider())
             .ok_or_else(|| format!("{model}: no provider `{}` is configured", model.provider()))?;
-        let dialect = provider.dialect.ok_or_else(|| {
-            format!(
-                "{model}: this version cannot speak to `{}` yet",
-                provider.name
-            )
-        })?;
-        let row = self
-            .book
-            .model(model)
-            .ok_or_else(|| format!("{model}: the price book does not know it"))?;
+        let row = self.book.model(model);
+        let dialect = provider
+            .dialect_for(row.map_or(model, |row| &row.id))
+            .ok_or_else(|| {
+                format!(
+                    "{model}: this version cannot speak to `{}` yet",
+                    provider.name
+                )
+            })?;
+        let row = row.ok_or_else(|| format!("{model}: the price book does not know it"))?;
         let own = provider.name == call.arrived.provider.name;
         let destination = if own {
             provider.reached_at(&call.arrived.destination).clone()
@@ -216,9 +216,13 @@ impl Pipeline {
             .map_err(|misfit| format!("{model}: {}", misfit.why))?;
         let mut request = fitted.request;
         let mut lost = fitted.lost;
-        if dialect.name() != call.dialect().name() && !request.extra.is_empty() {
-            request.extra.clear();
-            lost.push("extra");
+        if dialect.name() != call.dialect().name() {
+            let place = request.extra.remove_entry(PLACE).filter(|_| own);
+            if !request.extra.is_empty() {
+                request.extra.clear();
+                lost.push("extra");
+            }
+            request.extra.extend(place);
         }
         if !row.capability.stream {
             request.stream = false;
@@ -253,11 +257,14 @@ impl Pipeline {
     }
 
     fn make_key(&self, call: &Call, request: &ImageRequest) -> Key {
+        let dialect = call.dialect();
+        let asked = call.arrived.head.target.query();
+        let telling = asked.and_then(|asked| query::without(asked, dialect.inert_query()));
         let around = Around {
             partition: &call.partition,
-            query: call.arrived.head.target.query(),
+            query: telling.as_deref(),
             variant: call.variant,
-            inert: call.dialect().inert(),
+            inert: dialect.inert(),
         };
         Key::of(request, &around)
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::dialect::Dialect;
+use crate::image::ModelId;
 use crate::secret::Secret;
 use crate::upstream::Destination;
 
@@ -11,8 +12,8 @@ use crate::upstream::Destination;
 #[derive(Clone)]
 pub struct Provider {
     pub name: Arc<str>,
-    /// `None` when this release cannot read its messages: they pass through.
-    pub dialect: Option<&'static dyn Dialect>,
+    /// None when this release cannot read its messages: they pass through.
+    pub dialects: Vec<&'static dyn Dialect>,
     /// Hosts that are this provider's, lower case.
     pub hosts: Vec<String>,
     /// Where all its calls go, if the configuration says so.
@@ -33,6 +34,14 @@ impl std::fmt::Debug for Provider {
 }
 
 impl Provider {
+    /// The wire format that a request for `model` is worded in.
+    pub fn dialect_for(&self, model: &ModelId) -> Option<&'static dyn Dialect> {
+        self.dialects
+            .iter()
+            .copied()
+            .find(|dialect| dialect.serves(model))
+    }
+
     /// Where a call goes that an app addressed to `asked`.
     pub fn reached_at<'a>(&'a self, asked: &'a Destination) -> &'a Destination {
         self.upstream.as_ref().unwrap_or(asked)

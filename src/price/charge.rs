@@ -10,8 +10,9 @@ use super::settle::{Settled, Shortfall};
 use super::spread::Spread;
 use super::tally::Tally;
 use super::term::{Term, area_of, in_money};
-use crate::bill::{Charge, ChargeFrom, Usage};
+use crate::bill::{Charge, ChargeFrom, Codes, Usage};
 use crate::image::capability::Sizes;
+use crate::image::response::Resolved;
 use crate::image::{Billed, Failure, Image, ImageRequest, ImageResponse, Quality, Size};
 use crate::money::{Pico, Rate, Usd};
 
@@ -48,11 +49,32 @@ impl Book {
         if billed == Billed::No {
             return Charge::NONE;
         }
+        if let Some(counted) = self.counted(request, failure) {
+            return counted;
+        }
         match self.quote(request) {
             None => Charge::UNPRICED,
             Some(quote) if billed == Billed::Yes => from(ChargeFrom::List, quote.expected),
             Some(quote) => from(ChargeFrom::List, quote.high),
         }
+    }
+
+    /// What a failure's own counts come to: a model may read and think before it declines.
+    fn counted(&self, request: &ImageRequest, failure: &Failure) -> Option<Charge> {
+        if !failure.usage.has_tokens() {
+            return None;
+        }
+        let nothing_drawn = ImageResponse {
+            model: request.model.clone(),
+            created: None,
+            images: Vec::new(),
+            withheld: 0,
+            resolved: Resolved::default(),
+            usage: failure.usage.clone(),
+            codes: Codes::default(),
+        };
+        let charge = self.charge(request, &nothing_drawn);
+        (charge.from == ChargeFrom::Usage).then_some(charge)
     }
 
     /// What a generation cost that was cut short after `steps` steps or so many milliseconds.

@@ -27,8 +27,8 @@ use crate::current::Current;
 use crate::listen::{Closing, Listener};
 use crate::pipeline::{Arrived, Body, Caller, Pipeline, Provider, own_headers};
 use crate::task::Tasks;
-use crate::upstream::{Destination, Upstream};
-use crate::wire::RequestHead;
+use crate::upstream::{Destination, Outbound, Upstream};
+use crate::wire::{RequestHead, Rope};
 use access::{Access, Denied};
 use authority::Authority;
 
@@ -162,7 +162,10 @@ impl Proxy {
                         )
                         .await
                     }
-                    None => pass::through(&self, request, &destination, true).await,
+                    None => {
+                        let request = request.map(Outbound::Passing);
+                        pass::through(&self, request, &destination, true).await
+                    }
                 }
             }
         }
@@ -192,6 +195,7 @@ impl Proxy {
         let Some(recognised) = pipeline.recognise(&site.provider, &head) else {
             *request.headers_mut() = head.headers;
             let destination = site.provider.reached_at(&site.destination).clone();
+            let request = request.map(Outbound::Passing);
             return pass::through(self, request, &destination, false).await;
         };
         let told = own_headers::Told::read(&head.headers);
@@ -206,6 +210,14 @@ impl Proxy {
                 );
             }
         };
+        if !recognised.dialect.asks_for_picture(&head, &body) {
+            let mut request = Request::new(Outbound::from(Rope::from(body)));
+            *request.method_mut() = head.method;
+            *request.uri_mut() = http::Uri::from(head.target);
+            *request.headers_mut() = head.headers;
+            let destination = site.provider.reached_at(&site.destination).clone();
+            return pass::through(self, request, &destination, false).await;
+        }
         let arrived = Arrived {
             head: Arc::new(head),
             body,

@@ -17,7 +17,7 @@ use crate::upstream::{Destination, Outbound, strip_hop_by_hop};
 /// listener's rules on addresses hold.
 pub(super) async fn through(
     proxy: &Arc<Proxy>,
-    mut request: Request<Incoming>,
+    mut request: Request<Outbound>,
     to: &Destination,
     checked: bool,
 ) -> Answer {
@@ -30,11 +30,7 @@ pub(super) async fn through(
         *request.uri_mut() = http::Uri::from(target);
     }
     let patience = proxy.upstream.patience().head;
-    match proxy
-        .upstream
-        .send(to, request.map(Outbound::Passing), patience)
-        .await
-    {
+    match proxy.upstream.send(to, request, patience).await {
         Ok(mut answer) => {
             strip_hop_by_hop(answer.headers_mut());
             answer.map(Body::passing)

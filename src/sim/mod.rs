@@ -9,10 +9,12 @@ mod answer;
 mod behaviour;
 mod bills;
 mod control;
+mod google;
 mod openai;
 mod picture;
 mod serve;
 mod stability;
+mod stability_v1;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::{Answer, Body};
 use super::behaviour::{self, BadBehaviour, Behaviour, Fault};
 use super::bills::{Bill, Seen, short_digest};
-use super::{Shared, control, openai, stability};
+use super::{Shared, control, google, openai, stability};
 use crate::task::Tasks;
 
 /// The largest request that is read: OpenAI takes sixteen pictures of 50 MB, and a simulator need
@@ -38,11 +38,16 @@ const SECRET: &[&str] = &[
     "cookie",
 ];
 
+/// Headers in which a provider looks for a key.
+const CREDENTIALS: &[&str] = &["authorization", "x-goog-api-key"];
+
 /// A whole request, with what tells its provider taken off.
 pub(super) struct Arrived {
     pub(super) method: Method,
     /// Without the provider's prefix.
     pub(super) path: String,
+    /// Without its question mark; empty where there is none.
+    pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -71,6 +76,10 @@ pub(super) trait Order: Send {
     fn price(&self, behaviour: &Behaviour) -> i64;
     /// Nano-dollars when an answer without a picture is a success all the same.
     fn price_without_picture(&self) -> i64;
+    /// Nano-dollars when moderation refuses the input: most providers take nothing.
+    fn price_when_refused(&self) -> i64 {
+        0
+    }
     fn answer(&self, behaviour: &Behaviour, shared: &Shared, id: &str) -> Answer;
 }
 
@@ -194,10 +203,12 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     let arrived = Arrived {
         method: head.method,
         path,
+        query,
         headers: head.headers,
         body,
     };
     let verdict = match provider {
+        "google" => google::judge(&arrived, &shared),
         "stability" => stability::judge(&arrived, &shared),
         _ => openai::judge(&arrived, &shared),
     };
@@ -247,7 +258,7 @@ fn host(head: &http::request::Parts) -> String {
 
 /// The provider, and the path on its host.
 fn provider(host: &str, path: &str) -> (&'static str, String) {
-    for provider in ["openai", "stability"] {
+    for provider in ["openai", "stability", "google"] {
         let rest = path
             .strip_prefix('/')
             .and_then(|rest| rest.strip_prefix(provider));
@@ -255,12 +266,23 @@ fn provider(host: &str, path: &str) -> (&'static str, String) {
             return (provider, rest.to_owned());
         }
     }
+    if is_google(host, path) {
+        return ("google", path.to_owned());
+    }
     let of = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
     let routes = ["/v2beta/", "/v1/generation/", "/v1/user/", "/v1/engines/"];
     let stability = of("stability.ai")
         || !of("openai.com") && routes.iter().any(|route| path.starts_with(route));
     let provider = if stability { "stability" } else { "openai" };
     (provider, path.to_owned())
+}
+
+/// By Google's hosts, or by a path of the Gemini API or of Vertex AI.
+fn is_google(host: &str, path: &str) -> bool {
+    let versions = ["/v1beta/", "/v1beta1/", "/v1/projects/", "/v1/publishers/"];
+    host.ends_with(".googleapis.com")
+        || versions.iter().any(|version| path.starts_with(version))
+        || path.starts_with("/v1/models/") && path.contains(':')
 }
 
 fn request_id(provider: &str, shared: &Shared) -> String {
@@ -285,15 +307,18 @@ fn record(head: &http::request::Parts, provider: &'static str, body: &Bytes, sha
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
+    let target = without_key(target);
     let seen = Seen {
         number: 0,
         at: jiff::Timestamp::now(),
         provider,
         method: head.method.to_string(),
-        target: target.to_owned(),
+        target,
         version: format!("{:?}", head.version),
         headers: headers.collect(),
-        authorization: head.headers.contains_key(AUTHORIZATION),
+        authorization: CREDENTIALS
+            .iter()
+            .any(|name| head.headers.contains_key(*name)),
         body_len: body.len(),
         body_digest: blake3::hash(body).to_hex().to_string(),
     };
@@ -302,6 +327,15 @@ fn record(head: &http::request::Parts, provider: &'static str, body: &Bytes, sha
     let arrived = books.arrived;
     // Within the lock, so that a reset and two arrivals cannot overtake each other.
     shared.arrived.send_replace(arrived);
+}
+
+/// A key in the query is recorded as its digest, as it would be in a header.
+fn without_key(target: &str) -> String {
+    let Some((before, rest)) = target.split_once("key=") else {
+        return target.to_owned();
+    };
+    let (key, after) = rest.split_at(rest.find('&').unwrap_or(rest.len()));
+    format!("{before}key=blake3:{}{after}", short_digest(key.as_bytes()))
 }
 
 /// What shall happen: the header says first, then the prompt, then the script.
@@ -335,13 +369,17 @@ fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, s
         order.price(behaviour)
     } else if behaviour.fault == Fault::NoImage && behaviour.billed.is_none() {
         order.price_without_picture()
+    } else if matches!(behaviour.fault, Fault::Safety { .. }) && behaviour.billed.is_none() {
+        order.price_when_refused()
     } else {
         0
     };
     if nano_usd == 0 {
         return;
     }
-    let credential = arrived.headers.get(AUTHORIZATION);
+    let credential = CREDENTIALS
+        .iter()
+        .find_map(|name| arrived.headers.get(*name));
     shared.books.lock().bills.push(Bill {
         id: id.to_owned(),
         at: jiff::Timestamp::now(),
@@ -398,6 +436,25 @@ mod tests {
                 "/v1/images/generations",
             ),
             ("127.0.0.1", "/openaix", "openai", "/openaix"),
+            ("", "/google/v1beta/models", "google", "/v1beta/models"),
+            (
+                "europe-west4-aiplatform.googleapis.com",
+                "/v1/x",
+                "google",
+                "/v1/x",
+            ),
+            (
+                "127.0.0.1",
+                "/v1/models/m:predict",
+                "google",
+                "/v1/models/m:predict",
+            ),
+            (
+                "127.0.0.1",
+                "/v1/models/gpt-5",
+                "openai",
+                "/v1/models/gpt-5",
+            ),
         ];
         for (host, path, name, rest) in cases {
             assert_eq!(

@@ -1,4 +1,5 @@
-//! Stability AI, simulated: the three generate routes of `/v2beta`, and the balance.
+//! Stability AI, simulated: the three generate routes of `/v2beta`, and the balance. The routes of
+//! `/v1` are next door.
 
 use base64::Engine as _;
 use http::{Method, StatusCode};
@@ -8,6 +9,7 @@ use super::answer::Answer;
 use super::behaviour::{Behaviour, Fault};
 use super::picture::{Format, Picture};
 use super::serve::{Arrived, Order, Verdict};
+use super::stability_v1;
 use super::template::{Fill, STABILITY};
 use crate::image::header;
 use crate::wire::multipart::{self, Part};
@@ -15,7 +17,7 @@ use crate::wire::multipart::{self, Part};
 const MOST_BODY: usize = 10 * 1024 * 1024;
 /// Nano-dollars for a credit.
 const CREDIT: i64 = 10_000_000;
-const STYLES: &[&str] = &[
+pub(super) const STYLES: &[&str] = &[
     "enhance",
     "anime",
     "photographic",
@@ -91,6 +93,9 @@ pub(super) fn judge(arrived: &Arrived, shared: &Shared) -> Verdict {
     let nothing = ("", Fill::Text(""));
     if arrived.bearer().is_none() {
         return say("error.auth", nothing);
+    }
+    if arrived.path.starts_with("/v1/generation/") {
+        return stability_v1::judge(arrived, shared);
     }
     let route = match (&arrived.method, arrived.path.as_str()) {
         (&Method::GET, "/v1/user/balance") => return say("balance", nothing),

@@ -49,6 +49,11 @@ pub(super) static OPENAI: LazyLock<Templates> =
 pub(super) static STABILITY: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/stability.json")));
 
+pub(super) static GOOGLE: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/google.json")));
+pub(super) static STABILITY_V1: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/stability_v1.json")));
+
 fn read(text: &str) -> Templates {
     Templates(serde_json::from_str(text).expect("embedded, and read by this module's tests"))
 }
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_message_is_json_once_its_holes_are_filled() {
-        for templates in [&*OPENAI, &*STABILITY] {
+        for templates in [&*OPENAI, &*STABILITY, &*STABILITY_V1, &*GOOGLE] {
             for name in templates.0.keys() {
                 let filled = templates.fill(name, &[]);
                 assert!(!filled.body.contains("{{"), "{name}");

@@ -10,6 +10,7 @@ mod books_balance;
 mod bytes;
 mod cache;
 mod crash;
+mod dialects;
 mod examples;
 mod floors;
 mod habits;

@@ -86,10 +86,17 @@ fn dialects(
             None => Err(unclear(format!("`{name}` is no dialect of this release"))),
         };
     }
-    let of_host = settings
+    let of_host: Vec<_> = settings
         .provider_of_host(&sent.host)
-        .and_then(|provider| dialect::by_name(provider.dialect?));
-    Ok(of_host.map_or_else(|| dialect::ALL.to_vec(), |dialect| vec![dialect]))
+        .into_iter()
+        .flat_map(|provider| &provider.dialects)
+        .filter_map(|name| dialect::by_name(name))
+        .collect();
+    Ok(if of_host.is_empty() {
+        dialect::ALL.to_vec()
+    } else {
+        of_host
+    })
 }
 
 /// A request as it was read, and how badly that went.
@@ -143,7 +150,7 @@ impl Guess<'_> {
     fn provider(&self, dialect: &dyn Dialect) -> String {
         let speaks = |name: &str| {
             let provider = self.settings.provider(name);
-            provider.is_some_and(|provider| provider.dialect == Some(dialect.name()))
+            provider.is_some_and(|provider| provider.dialects.contains(&dialect.name()))
         };
         let of_host = self.settings.provider_of_host(&self.sent.host);
         let of_path = || self.sent.first_segment().filter(|name| speaks(name));

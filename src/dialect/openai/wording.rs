@@ -76,7 +76,7 @@ fn events(asked: &ImageRequest, response: &ImageResponse) -> Result<Reply, Undel
     let shared = shared(response);
     let mut body = Rope::new();
     for (at, image) in response.images.iter().enumerate() {
-        let text = on_one_line(picture::base64(&image.picture)?);
+        let text = picture::on_one_line(picture::base64(&image.picture)?);
         body.push(format!(
             "event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\""
         ));
@@ -95,17 +95,6 @@ fn events(asked: &ImageRequest, response: &ImageResponse) -> Result<Reply, Undel
         head: ReplyHead::new(StatusCode::OK, "text/event-stream; charset=utf-8"),
         body,
     })
-}
-
-/// A line break within base64 would end the event; an honest picture has none and is not copied.
-fn on_one_line(text: Rope) -> Rope {
-    let broken = |piece: &Bytes| memchr::memchr2(b'\n', b'\r', piece).is_some();
-    if !text.pieces().iter().any(broken) {
-        return text;
-    }
-    let mut whole = text.to_bytes().to_vec();
-    whole.retain(|b| !b.is_ascii_whitespace());
-    whole.into()
 }
 
 fn push_fields(body: &mut Rope, fields: &Map<String, Value>) {
