@@ -22,7 +22,7 @@ use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
 use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
 use crate::dialect::Next;
-use crate::image::{Billed, Failure, FailureKind, ImageResponse, Sent};
+use crate::image::{Failure, FailureKind, ImageResponse, Sent};
 use crate::ledger::{Hold, Outcome, Settlement, Ticket};
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::wire::Reply;
@@ -322,7 +322,7 @@ impl Pipeline {
                 return self.failed(call, failure, None, pilot);
             }
         };
-        let charge = self.book.charge(&plan.request, &response);
+        let charge = self.charge(call, plan, &head, &body, &mut response);
         record.answer(&mut response, plan.request.n, charge);
         self.settle(ticket, &record, charge).await;
         show_rest(&live);
@@ -470,11 +470,9 @@ impl Pipeline {
         ticket: Ticket,
         failure: &Failure,
     ) {
-        let charge = match failure.billed {
-            Billed::No => Charge::NONE,
-            _ => self.book.failed_charge(&plan.request, failure),
-        };
+        let charge = self.book.failed_charge(&plan.request, failure);
         record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
+        record.billed = self.book.billed(plan.request.model.provider(), failure);
         if failure.sent == Sent::NotSent {
             if let Err(error) = self.ledger.release(ticket) {
                 tracing::error!(%error, "a hold was not taken back in the journal");

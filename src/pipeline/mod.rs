@@ -8,6 +8,7 @@ mod attempt;
 pub mod body;
 mod call;
 mod chain;
+mod charge;
 mod dense;
 mod door;
 mod message;

@@ -9,6 +9,7 @@
 mod books_balance;
 mod bytes;
 mod cache;
+mod charges;
 mod crash;
 mod dialects;
 mod examples;
