@@ -13,7 +13,9 @@ use super::super::{
     Dialect, PLACE, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture,
 };
 use super::path::{self, Path};
-use super::{INERT_QUERY, KEY, QUERY, camel, fields_at, object, predictions, size, unsupported};
+use super::{
+    INERT_QUERY, KEY, QUERY, camel, fields_at, file_in, object, predictions, size, unsupported,
+};
 use crate::image::{
     Aspect, Delivery, Format, ImageRequest, ImageResponse, Input, InputRole, InputSource, ModelId,
     Operation, Safety,
@@ -253,10 +255,8 @@ fn input(node: &Node, role: InputRole, body: &Bytes) -> Result<Input, Unreadable
     let (source, format) = match (bucket, node.get("bytesBase64Encoded")) {
         (Some(uri), _) => (InputSource::Url(uri), declared),
         (None, Some(data)) => {
-            let bytes = picture::from_node(data, &Rope::from(body.clone()))
-                .and_then(|picture| picture::raw(&picture).ok())
-                .ok_or_else(|| wrong("bytesBase64Encoded", "must be base64"))?
-                .to_bytes();
+            let bytes =
+                file_in(data, body).ok_or_else(|| wrong("bytesBase64Encoded", "must be base64"))?;
             let format = picture::known_format(declared, &bytes);
             (InputSource::Bytes(bytes), format)
         }
