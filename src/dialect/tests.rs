@@ -774,6 +774,33 @@ fn routes_are_claimed_exactly() {
 }
 
 #[test]
+fn what_is_listed_as_not_covered_is_claimed_by_nobody() {
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dialect/NOT_COVERED.md");
+    let list = std::fs::read_to_string(list).unwrap();
+    let mut rows = 0;
+    for row in list.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, _, path, why] = cells.as_slice() else {
+            panic!("{row}")
+        };
+        let (method, target) = path.trim_matches('`').split_once(' ').unwrap();
+        let head = RequestHead {
+            method: method.parse().unwrap(),
+            host: "h".to_owned(),
+            target: target.parse().unwrap(),
+            headers: HeaderMap::new(),
+        };
+        assert!(!why.is_empty(), "{row}");
+        assert!(
+            ALL.iter().all(|dialect| dialect.claims(&head).is_none()),
+            "{path} is claimed"
+        );
+        rows += 1;
+    }
+    assert!(rows > 0, "the list has no rows");
+}
+
+#[test]
 fn a_query_string_is_kept() {
     let mut case = cases()
         .into_iter()

@@ -215,6 +215,7 @@ async fn a_call_of_gemini_is_drawn_by_openai_and_by_stability() {
             assert_eq!(body["candidates"][0]["finishReason"], "STOP");
         }
         assert_eq!(rig.billed(), rig.booked().await);
+        assert_eq!(rig.decisions(2).await[0]["lost"], json!([]));
         let (provider, _) = model.split_once('/').unwrap();
         let seen = rig.sim().requests();
         assert!(
@@ -326,6 +327,21 @@ async fn what_asks_google_for_no_picture_passes_untouched() {
             .to_hex()
             .to_string()
     );
+}
+
+#[tokio::test]
+async fn google_is_reached_by_base_url_too() {
+    let rig = with_google(None).await;
+    let body = drawing("a boat").to_string();
+    let path = format!("/google{WHOLE}");
+    let request = crate::harness::post("127.0.0.1", &path, &[], "application/json", &body);
+    let request = request.replace("Host: 127.0.0.1", &format!("Host: {}", rig.address()));
+    let answer = rig.raw(&request).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("inlineData"),
+        "{answer}"
+    );
+    assert_eq!(rig.decisions(1).await[0]["via"], "gateway");
 }
 
 #[tokio::test]

@@ -56,6 +56,12 @@ def test_a_picture_and_its_repeat_from_memory(google):
     assert len(google.sim.bills()) == 1 and nano(google.decisions()) == billed(google)
 
 
+def test_the_asynchronous_client(google):
+    (told,) = google.python("google_generate.py", "later", "a brass compass", 1)
+    assert told["sizes"] == [[1024, 1024]] and told["headers"]["x-pixtoll-route"] == BANANA
+    assert nano(google.decisions()) == billed(google)
+
+
 def test_a_conversation_draws_and_draws_again(google):
     assert google.python("google_generate.py", "edit", "a brass compass", 1) == [[1, 1]]
     assert [decision["operation"] for decision in google.decisions()] == ["generate", "edit"]

@@ -36,6 +36,8 @@ const REFERENCE: &str = "referenceImage";
 const IMAGE: &str = "image";
 const MASK: &str = "mask";
 const LABELS: &str = "labels";
+/// The extra field that says that pictures stood in the older fields.
+const OLDER: &str = "@older";
 /// The extra field of what else stands beside the prompt.
 const INSTANCE: &str = "instance";
 const STORAGE: &str = "storageUri";
@@ -221,7 +223,7 @@ fn read_instance(
             request
                 .inputs
                 .push(input(&node, role, body).map_err(super::within(name))?);
-            request.extra.insert(IMAGE.to_owned(), true.into());
+            request.extra.insert(OLDER.to_owned(), true.into());
         }
     }
     let rest: Map<String, Value> = fields.rest().into_iter().collect();
@@ -278,7 +280,7 @@ fn write_instance(body: &mut Rope, request: &ImageRequest) -> Result<(), Unsuppo
     for (name, value) in rest.into_iter().flatten() {
         body.push(format!(",{}:{value}", json!(name)));
     }
-    let old = request.extra.contains_key(IMAGE) || request.operation == Operation::Upscale;
+    let old = request.extra.contains_key(OLDER) || request.operation == Operation::Upscale;
     match request.operation {
         Operation::Generate if request.inputs.is_empty() => {}
         Operation::Generate | Operation::Variation => {
@@ -401,7 +403,7 @@ fn write_parameters(request: &ImageRequest) -> Result<Map<String, Value>, Unsupp
     if let Some((field, _)) = said.into_iter().find(|(_, said)| *said) {
         return Err(unsupported(field, no_word));
     }
-    let ours = [PLACE, QUERY, LABELS, INSTANCE, REFERENCES, IMAGE];
+    let ours = [PLACE, QUERY, LABELS, INSTANCE, REFERENCES, OLDER];
     let mut fields: Map<String, Value> = request
         .extra
         .iter()

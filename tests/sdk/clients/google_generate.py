@@ -1,5 +1,6 @@
 """Google's real SDK: what to do, a prompt, how often; prints what came back."""
 
+import asyncio
 import json
 import sys
 
@@ -34,6 +35,13 @@ def content(client, prompt):
         "finish": [candidate.finish_reason for candidate in response.candidates or []],
         "tokens": usage and usage.candidates_token_count,
     }
+
+
+def later(client, prompt):
+    """The same through the asynchronous half of the SDK, which speaks by another HTTP library."""
+    config = types.GenerateContentConfig(response_modalities=["IMAGE"])
+    response = asyncio.run(client.aio.models.generate_content(model=MODEL, contents=prompt, config=config))
+    return told(response, [part.inline_data.data for part in response.parts if part.inline_data])
 
 
 def edit(client, prompt):
