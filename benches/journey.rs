@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
-use pixtoll::action::{CallView, Via, World};
+use pixtoll::action::{CallView, Headers, Via, World};
 use pixtoll::bill::Quote;
 use pixtoll::cache::{Around, Key, Partition};
 use pixtoll::dialect;
@@ -46,23 +46,28 @@ fn message() -> (RequestHead, bytes::Bytes) {
     (head, body.to_string().into())
 }
 
-fn view(request: &ImageRequest, quote: Option<Quote>, share_seed: u64) -> CallView {
+fn view(
+    head: &Arc<RequestHead>,
+    request: Arc<ImageRequest>,
+    quote: Option<Arc<Quote>>,
+    share_seed: u64,
+) -> CallView {
     CallView {
-        app: "bench".to_owned(),
+        app: "bench".into(),
         tags: Vec::new(),
         user: None,
         credential: None,
-        headers: Arc::new(BTreeMap::new()),
+        headers: Headers::of(Arc::clone(head)),
         at: jiff::Timestamp::UNIX_EPOCH,
         deadline: None,
         max_cost: None,
         via: Via::Intercept,
         dialect: "openai",
         sdk_retry: 0,
-        asked: Arc::new(request.clone()),
+        asked: Arc::clone(&request),
         asked_quote: quote.clone(),
         asked_pixels: (1024, 1024),
-        request: request.clone(),
+        request,
         quote,
         pixels: (1024, 1024),
         attempts: 0,
@@ -82,13 +87,14 @@ fn journey(criterion: &mut Criterion) {
         .build()
         .expect("a runtime");
     let (head, body) = message();
+    let head = Arc::new(head);
     let read = || {
         let operation = openai.claims(&head).unwrap_or(Operation::Generate);
         openai
             .read_request("openai", operation, &head, &body)
             .expect("it is an image call")
     };
-    let request = read();
+    let request = Arc::new(read());
     let around = Around {
         partition: &Partition::Everyone,
         query: None,
@@ -100,15 +106,16 @@ fn journey(criterion: &mut Criterion) {
     group.bench_function("quote", |b| b.iter(|| black_box(book.quote(&request))));
     group.bench_function("key", |b| b.iter(|| black_box(Key::of(&request, &around))));
     group.bench_function("one hook", |b| {
-        let view = Arc::new(view(&request, book.quote(&request), 1));
+        let quote = book.quote(&request).map(Arc::new);
+        let view = Arc::new(view(&head, Arc::clone(&request), quote, 1));
         b.iter(|| runtime.block_on(plugin.on_request(Arc::clone(&view))));
     });
     group.bench_function("all of it", |b| {
         b.iter(|| {
-            let request = read();
-            let quote = book.quote(&request);
+            let request = Arc::new(read());
+            let quote = book.quote(&request).map(Arc::new);
             let key = Key::of(&request, &around);
-            let view = Arc::new(view(&request, quote, key.seed()));
+            let view = Arc::new(view(&head, request, quote, key.seed()));
             black_box(runtime.block_on(plugin.on_request(view)))
         });
     });

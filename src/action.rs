@@ -14,6 +14,8 @@ use crate::bill::Quote;
 use crate::image::capability::Keep;
 use crate::image::{Format, ImageRequest, ModelId, Quality, Safety, Size, Tier, words};
 use crate::money::Usd;
+use crate::secret::may_be_seen;
+use crate::wire::RequestHead;
 
 /// What a hook returned, with where it stands in the plugin's file.
 #[derive(Clone, Debug, PartialEq)]
@@ -363,13 +365,12 @@ words! {
 /// What a hook sees of a call: values of this moment, never handles.
 #[derive(Clone, Debug)]
 pub struct CallView {
-    pub app: String,
-    pub tags: Vec<String>,
+    pub app: Arc<str>,
+    pub tags: Vec<Arc<str>>,
     pub user: Option<String>,
     /// Eight hex digits of a keyed digest.
-    pub credential: Option<String>,
-    /// Lower-case names; headers that may hold secrets are not in it.
-    pub headers: Arc<BTreeMap<String, String>>,
+    pub credential: Option<Arc<str>>,
+    pub headers: Headers,
     pub at: Timestamp,
     pub deadline: Option<Duration>,
     pub max_cost: Option<Usd>,
@@ -378,12 +379,12 @@ pub struct CallView {
     pub sdk_retry: u32,
     /// As the app wrote it.
     pub asked: Arc<ImageRequest>,
-    pub asked_quote: Option<Quote>,
+    pub asked_quote: Option<Arc<Quote>>,
     /// Pixels the book expects of what was asked, for `auto` too.
     pub asked_pixels: (u32, u32),
     /// As it stands now.
-    pub request: ImageRequest,
-    pub quote: Option<Quote>,
+    pub request: Arc<ImageRequest>,
+    pub quote: Option<Arc<Quote>>,
     pub pixels: (u32, u32),
     /// Attempts made so far.
     pub attempts: u32,
@@ -392,6 +393,32 @@ pub struct CallView {
     /// Digest of the call's key: the same for equal calls.
     pub share_seed: u64,
     pub world: Arc<World>,
+}
+
+/// The headers of a call, as far as they hold no secret.
+#[derive(Clone)]
+pub struct Headers(Arc<RequestHead>);
+
+impl Headers {
+    pub fn of(head: Arc<RequestHead>) -> Headers {
+        Headers(head)
+    }
+
+    /// Lower-case names with their values, where these are text.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .headers
+            .iter()
+            .filter(|(name, _)| may_be_seen(name.as_str()))
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+    }
+}
+
+/// Names alone: whoever prints a view must not print a secret.
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
 }
 
 /// What is known of the world outside the call.

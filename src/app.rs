@@ -20,7 +20,7 @@ use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Listener};
 use crate::pipeline::{Class, Pipeline, Policy, Provider, Providers};
 use crate::plugin::{self, Plugins};
-use crate::price::Book;
+use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
 use crate::proxy::access::Access;
 use crate::proxy::authority::{Authority, OwnCa};
@@ -107,12 +107,16 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Book>, Plugins), StartError> 
     }
 }
 
-fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
-    if settings.prices.is_empty() {
-        return Ok(Arc::clone(Book::embedded()));
-    }
+/// The price files that are laid over the shipped book, as names and texts: what `prices update`
+/// fetched, then what the configuration names.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn price_files(settings: &Settings) -> Result<Vec<(String, String)>, StartError> {
+    let updated = settings.updated_prices();
+    let updated = updated.exists().then_some(&updated);
     let mut texts = Vec::new();
-    for path in &settings.prices {
+    for path in updated.into_iter().chain(&settings.prices) {
         let text = fs::read_to_string(path).map_err(|error| {
             wrong(
                 "prices",
@@ -121,25 +125,37 @@ fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
         })?;
         texts.push((path.display().to_string(), text));
     }
+    Ok(texts)
+}
+
+/// The price book as it is configured.
+///
+/// # Errors
+/// Every mistake in its files.
+pub fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
+    let texts = price_files(settings)?;
+    if texts.is_empty() {
+        return Ok(Arc::clone(Book::embedded()));
+    }
     let files: Vec<(&str, &str)> = texts
         .iter()
         .map(|(name, text)| (name.as_str(), text.as_str()))
         .collect();
-    Book::with(&files).map(Arc::new).map_err(|problems| {
-        StartError(
-            problems
-                .into_iter()
-                .map(|found| Problem {
-                    file: Some(found.file),
-                    line: u32::try_from(found.line).ok(),
-                    column: u32::try_from(found.column).ok(),
-                    code: "prices",
-                    message: found.message,
-                    remedy: Some(found.remedy),
-                })
-                .collect(),
-        )
-    })
+    Book::with(&files)
+        .map(Arc::new)
+        .map_err(|found| StartError(found.into_iter().map(price_problem).collect()))
+}
+
+/// A mistake in a price file as commands tell it.
+pub fn price_problem(found: PriceProblem) -> Problem {
+    Problem {
+        file: Some(found.file),
+        line: u32::try_from(found.line).ok(),
+        column: u32::try_from(found.column).ok(),
+        code: "prices",
+        message: found.message,
+        remedy: Some(found.remedy),
+    }
 }
 
 /// What is configured and cannot be done yet: a budget that guards nothing is worse than none.
@@ -354,7 +370,11 @@ async fn ledger(settings: &Settings) -> Result<Ledger, StartError> {
     }
 }
 
-fn upstream(settings: &Settings) -> Result<Arc<Upstream>, StartError> {
+/// The way out as it is configured.
+///
+/// # Errors
+/// When more roots are configured and cannot be read.
+pub fn upstream(settings: &Settings) -> Result<Arc<Upstream>, StartError> {
     let more: Vec<&Path> = settings.upstream_ca.iter().map(PathBuf::as_path).collect();
     let roots = dial::roots(&more).map_err(|error| wrong("upstream_ca", error))?;
     let hop = settings.upstream_proxy.as_ref().map(|proxy| ProxyHop {
@@ -502,7 +522,8 @@ fn access(settings: &Settings, address: SocketAddr, app: Option<(String, Vec<Str
             .iter()
             .map(config::Upstream::authority)
             .collect(),
-        default_app: app,
+        default_app: app
+            .map(|(name, tags)| (name.into(), tags.into_iter().map(Into::into).collect())),
         wide: !address.ip().is_loopback(),
     }
 }
@@ -565,7 +586,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     options.open(path)?.write_all(bytes)
 }
 
-fn private_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -70,6 +70,11 @@ pub struct Usage {
     pub cached_image_in: Option<u64>,
     pub text_out: Option<u64>,
     pub image_out: Option<u64>,
+    /// Milliseconds that a machine worked and is paid for.
+    pub millis: Option<u64>,
+    /// Units that the provider counts (pictures, megapixels, whatever its price is by), as exact
+    /// text.
+    pub units: Option<String>,
     /// In the provider's own credits, as exact text.
     pub credits: Option<String>,
     /// In money, where the provider says.

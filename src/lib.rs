@@ -8,6 +8,7 @@
 pub mod bill;
 pub mod image;
 pub mod money;
+pub mod near;
 pub mod secret;
 pub mod task;
 pub mod wire;

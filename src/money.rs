@@ -195,16 +195,60 @@ impl Sum for Usd {
 /// The shortest exact decimal, without a currency sign: `0.035`, `12`, `-0.2`.
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, fraction) = (
-            self.0.unsigned_abs() / NANO as u64,
-            self.0.unsigned_abs() % NANO as u64,
-        );
-        let sign = if self.0 < 0 { "-" } else { "" };
-        if fraction == 0 {
-            return write!(f, "{sign}{whole}");
+        f.write_str(Digits::of(*self).as_str())
+    }
+}
+
+/// The longest amount: a sign, ten digits, a point and nine more.
+const LONGEST: usize = 21;
+
+/// An amount's decimal, written without an allocation: a decision carries some forty of them.
+struct Digits {
+    text: [u8; LONGEST],
+    start: usize,
+    end: usize,
+}
+
+impl Digits {
+    fn of(usd: Usd) -> Digits {
+        let nano = usd.0.unsigned_abs();
+        let (mut whole, mut fraction) = (nano / NANO as u64, nano % NANO as u64);
+        let mut digits = Digits {
+            text: [b'0'; LONGEST],
+            start: LONGEST,
+            end: LONGEST,
+        };
+        if fraction > 0 {
+            for _ in 0..9 {
+                digits.put(b'0' + (fraction % 10) as u8);
+                fraction /= 10;
+            }
+            while digits.text[digits.end - 1] == b'0' {
+                digits.end -= 1;
+            }
+            digits.put(b'.');
         }
-        let digits = format!("{fraction:09}");
-        write!(f, "{sign}{whole}.{}", digits.trim_end_matches('0'))
+        loop {
+            digits.put(b'0' + (whole % 10) as u8);
+            whole /= 10;
+            if whole == 0 {
+                break;
+            }
+        }
+        if usd.0 < 0 {
+            digits.put(b'-');
+        }
+        digits
+    }
+
+    /// Puts a character before those that stand.
+    fn put(&mut self, character: u8) {
+        self.start -= 1;
+        self.text[self.start] = character;
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[self.start..self.end]).unwrap_or_default()
     }
 }
 
@@ -243,7 +287,11 @@ impl FromStr for Rate {
 /// A JSON number with at most nine decimals, never an exponent.
 impl Serialize for Usd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RawValue::from_string(self.to_string())
+        if self.0 % NANO == 0 {
+            return serializer.serialize_i64(self.0 / NANO);
+        }
+        let digits = Digits::of(*self);
+        serde_json::from_str::<&RawValue>(digits.as_str())
             .map_err(serde::ser::Error::custom)?
             .serialize(serializer)
     }

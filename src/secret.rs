@@ -1,4 +1,4 @@
-//! A key or token that must not be seen.
+//! Keys and tokens that must not be seen, and where they are looked for.
 
 use std::fmt;
 
@@ -38,3 +38,48 @@ impl PartialEq for Secret {
 }
 
 impl Eq for Secret {}
+
+/// Headers that hooks and the log may see: those that hold no secret.
+pub fn may_be_seen(name: &str) -> bool {
+    const SECRET: [&str; 6] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "api-key",
+        "x-api-key",
+    ];
+    !SECRET.contains(&name)
+        && ![
+            "key",
+            "token",
+            "secret",
+            "credential",
+            "password",
+            "signature",
+        ]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_may_hold_a_secret_are_not_shown() {
+        for name in [
+            "authorization",
+            "api-key",
+            "x-goog-api-key",
+            "x-amz-security-token",
+            "cookie",
+            "openai-token",
+        ] {
+            assert!(!may_be_seen(name), "{name}");
+        }
+        for name in ["user-agent", "x-stainless-lang", "content-type"] {
+            assert!(may_be_seen(name), "{name}");
+        }
+    }
+}

@@ -46,6 +46,8 @@ impl Tasks {
     {
         self.inner.running.fetch_add(1, Ordering::AcqRel);
         let running = Running(Arc::clone(&self.inner));
+        // A call's future is some kilobytes: it is moved once, here, and not at every turn.
+        let work = Box::pin(work);
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the place that counts them"

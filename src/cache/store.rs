@@ -72,8 +72,9 @@ impl Entry {
     }
 }
 
-/// What an entry takes besides its bytes, roughly.
-const OVERHEAD: usize = 1024;
+/// What an entry takes besides its bytes: the process grows by so much for each small answer that
+/// it keeps.
+const OVERHEAD: usize = 4096;
 /// Requests whose turn among variants is remembered.
 const TURNS: u64 = 100_000;
 

@@ -10,21 +10,26 @@ mod check;
 pub mod child;
 mod demo;
 mod env;
+mod envelope;
 pub mod environment;
+mod paint;
+mod price;
+mod prices;
+mod quoted;
 mod receipt;
 mod run;
 mod serve;
 mod sim;
+mod table;
 pub mod tail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use serde_json::{Value, json};
-
 use crate::app::StartError;
 use crate::config::{PluginEntry, Problem, Settings, Source};
+use clap::{Args, Parser, Subcommand};
+use envelope::{envelope, failed};
 
 /// Done.
 pub(crate) const DONE: u8 = 0;
@@ -32,6 +37,8 @@ pub(crate) const DONE: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage or configuration.
 pub(crate) const WRONG: u8 = 2;
+/// Done, and the answer is no.
+pub(crate) const NO: u8 = 3;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -94,6 +101,17 @@ enum Command {
     /// Every mistake in configuration, plugins and prices, with its place and cure
     #[command(after_help = "Example:\n  pixtoll check --config pixtoll.yaml")]
     Check,
+    /// Quotes a request, and ranks what else could serve it, cheapest first
+    #[command(
+        after_help = "Example:\n  pixtoll price \"dall-e-3 1024x1024 hd n=4\"\n  pixtoll price --like request.json n=8"
+    )]
+    Price(price::PriceArgs),
+    /// The price book: list, show, diff, update, lint, age, drift
+    #[command(
+        subcommand,
+        after_help = "Example:\n  pixtoll prices list stability\n  pixtoll prices show gpt-image-2"
+    )]
+    Prices(prices::PricesCommand),
     /// The local certificate authority
     #[command(subcommand, after_help = "Example:\n  pixtoll ca path")]
     Ca(ca::CaCommand),
@@ -131,6 +149,8 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Env(args) => env::run(&args, &global),
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Check => check::run(&global),
+        Command::Price(args) => price::run(&args, &global),
+        Command::Prices(command) => prices::run(command, &global).await,
         Command::Ca(command) => ca::run(&command, &global),
         Command::Sim(args) => match sim::run(args).await {
             Ok(()) => DONE,
@@ -200,19 +220,7 @@ fn load(global: &Global) -> Result<Settings, StartError> {
     Ok(settings)
 }
 
-/// Says what is wrong, and returns the exit code for it.
+/// Says what is wrong with usage or configuration, and returns the exit code for it.
 fn complain(error: &StartError, global: &Global, command: &str) -> u8 {
-    if global.json {
-        println!("{}", envelope(command, false, Value::Null, &error.0));
-    } else {
-        for problem in &error.0 {
-            eprintln!("error: {problem}");
-        }
-    }
-    WRONG
-}
-
-/// What every `--json` prints.
-fn envelope(command: &str, ok: bool, data: Value, problems: &[Problem]) -> Value {
-    json!({"v": 1, "command": command, "ok": ok, "data": data, "problems": problems})
+    failed(command, global, WRONG, &error.0)
 }

@@ -3,7 +3,6 @@
 mod filter;
 mod follow;
 mod line;
-mod paint;
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -181,6 +180,28 @@ fn width() -> usize {
         .or_else(|| asked?.parse().ok())
         .filter(|columns| *columns > 0)
         .unwrap_or(USUAL_WIDTH)
+}
+
+/// Hands over every line of the log at `path`, oldest first, without those of files that ended
+/// before `since`. A log that is not there has none.
+pub(super) fn every_line(
+    path: &Path,
+    since: Timestamp,
+    each: &mut dyn FnMut(&[u8]),
+) -> io::Result<()> {
+    let (older, mut now) = Follower::start(path).map_err(|error| at(path, &error))?;
+    for file in older.iter().filter(|file| !ended_before(file, since)) {
+        read_old(file, each).map_err(|error| at(file, &error))?;
+    }
+    now.poll(each).map_err(|error| at(path, &error))
+}
+
+/// The moment that `--since` means: so long ago, or a time.
+///
+/// # Errors
+/// What is wrong with it, and how to write it.
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+    filter::since(text, Timestamp::now()).map_err(|error| error.to_string())
 }
 
 /// Lets through the lines that were asked for.

@@ -208,6 +208,12 @@ impl Settings {
         self.state_dir.join("ca")
     }
 
+    /// Where `prices update` keeps the price file that it fetched; laid over the shipped book,
+    /// below those of `prices`.
+    pub fn updated_prices(&self) -> PathBuf {
+        self.state_dir.join("prices.yaml")
+    }
+
     /// Where the cache's disk tier is kept.
     pub fn cache_dir(&self) -> PathBuf {
         self.state_dir.join("cache")

@@ -137,6 +137,12 @@ impl Capability {
         self.retired_on.as_deref().is_some_and(|day| day <= today)
     }
 
+    /// Whether the model is gone at that moment, by the day in UTC.
+    pub fn retired_at(&self, at: jiff::Timestamp) -> bool {
+        // Most models stay, and what day it is need not be worked out for them.
+        self.retired_on.is_some() && self.retired(&at.strftime("%Y-%m-%d").to_string())
+    }
+
     /// Pixels that a size comes out as, `usual` where nobody can know.
     pub fn expected_pixels(&self, size: &Size) -> (u32, u32) {
         match size {

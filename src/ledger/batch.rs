@@ -1,6 +1,7 @@
 //! Many events of few attempts, brought down to one row each.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::entry::{Event, Hold, Key, Settlement};
@@ -26,7 +27,7 @@ impl Batch {
     /// Brings events down to rows. A settled attempt stays as it was settled first.
     pub(super) fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Batch {
         let mut batch = Batch::default();
-        let mut places: HashMap<Key, usize> = HashMap::new();
+        let mut places: HashMap<Key, usize, BuildHasherDefault<IdHasher>> = HashMap::default();
         let mut rows: Vec<Option<Write>> = Vec::new();
         for event in events {
             let key = event.key();
@@ -55,6 +56,32 @@ impl Batch {
         }
         batch.rows = rows.into_iter().flatten().collect();
         batch
+    }
+}
+
+/// A call's id is random enough to be its own hash, and nobody else chooses it.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u32(&mut self, attempt: u32) {
+        self.0 ^= u64::from(attempt);
+    }
+
+    fn write_u128(&mut self, id: u128) {
+        // Hash tables look at both ends; the moment is in the upper half.
+        let [low, high] = [id as u64, (id >> 64) as u64];
+        self.0 = low ^ high.rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

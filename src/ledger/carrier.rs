@@ -13,7 +13,7 @@ use super::journal::Journal;
 
 /// So long the first event of a batch waits for company: a commit costs the same for one row as
 /// for a thousand, and nothing waits for it, since the journal has it all. Who asks, hurries it.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(200);
 /// The pauses between tries while the database does not take anything.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -89,6 +89,9 @@ pub(super) async fn carry(shared: Arc<Shared>) {
             Ok(()) => {
                 pause = FIRST_PAUSE;
                 carried(&shared, last);
+                if events.len() < ROWS {
+                    wait(&shared, GATHER).await;
+                }
             }
             Err(error) => {
                 failed(&shared, error);

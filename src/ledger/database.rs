@@ -4,11 +4,13 @@
 //! safe to carry a journal twice.
 
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Row as _, Sqlite};
 use ulid::Ulid;
@@ -54,6 +56,7 @@ CREATE INDEX attempts_open ON attempts (owner) WHERE outcome IS NULL;
 PRAGMA user_version = 1;
 ";
 
+/// Values in the order of [`bind`].
 const INSERT: &str = "INSERT INTO attempts (call, attempt, at, app, provider, model, tier, \
      credential, app_user, tags, held, quote, owner, outcome, settled_at, billed, charge, \
      charge_from, images, request_id) ";
@@ -71,8 +74,31 @@ const ASSUME_UNKNOWN: &str = "UPDATE attempts SET outcome = 'unknown', assumed =
      charge_from = CASE WHEN held IS NULL THEN 'unpriced' ELSE 'list' END \
      WHERE owner = ?1 AND outcome IS NULL RETURNING *";
 
-/// Rows of one statement: some twenty values each, well below SQLite's 32,766.
-pub(super) const ROWS: usize = 512;
+/// Events of one batch.
+pub(super) const ROWS: usize = 4096;
+
+/// An insert of so many rows at once.
+struct Inserts {
+    rows: usize,
+    sql: &'static str,
+}
+
+/// Few statements, so that the connection parses each once and keeps it: parsing costs more than
+/// the rows themselves. More rows at once gain nothing and want large blocks of memory each time.
+static INSERTS: LazyLock<[Inserts; 3]> = LazyLock::new(|| {
+    [16, 4, 1].map(|rows| {
+        let row = format!("({})", ["?"; VALUES].join(", "));
+        let values = vec![row; rows].join(", ");
+        let sql = format!("{INSERT}VALUES {values}{ON_CONFLICT}");
+        Inserts {
+            rows,
+            sql: sql.leak(), // once a process
+        }
+    })
+});
+
+/// Values of a row.
+const VALUES: usize = 20;
 
 pub(super) struct Database {
     pub(super) path: PathBuf,
@@ -231,9 +257,6 @@ async fn write_batch(
     owner: Ulid,
     batch: &Batch,
 ) -> Result<(), sqlx::Error> {
-    if batch.released.is_empty() {
-        return insert(connection, owner, batch).await;
-    }
     let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
     release(&mut change, batch).await?;
     insert(&mut change, owner, batch).await?;
@@ -261,36 +284,47 @@ async fn insert(
     owner: Ulid,
     batch: &Batch,
 ) -> Result<(), sqlx::Error> {
-    if batch.rows.is_empty() {
-        return Ok(());
+    let owner: Arc<str> = owner.to_string().into();
+    let mut rest = batch.rows.as_slice();
+    for statement in &*INSERTS {
+        while rest.len() >= statement.rows {
+            let (now, later) = rest.split_at(statement.rows);
+            let mut query = sqlx::query(statement.sql);
+            for write in now {
+                query = bind(query, &owner, write);
+            }
+            query.execute(&mut *connection).await?;
+            rest = later;
+        }
     }
-    let owner: std::sync::Arc<str> = owner.to_string().into();
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(INSERT);
-    sql.push_values(&batch.rows, |mut row, write: &Write| {
-        let hold = &write.hold;
-        row.push_bind(hold.call.to_string())
-            .push_bind(i64::from(hold.attempt))
-            .push_bind(hold.at.as_microsecond())
-            .push_bind(hold.app.clone())
-            .push_bind(hold.model.provider())
-            .push_bind(hold.model.as_str())
-            .push_bind(hold.tier.as_str())
-            .push_bind(hold.credential.clone())
-            .push_bind(hold.user.clone())
-            .push_bind(hold.tags.clone())
-            .push_bind(hold.held.map(|held| held.nano()))
-            .push_bind(hold.quote.map(|quote| quote.nano()))
-            .push_bind(owner.clone());
-        let end = write.settled.as_deref();
-        row.push_bind(end.map(|end| end.outcome.as_str()))
-            .push_bind(end.map(|end| end.at.as_microsecond()))
-            .push_bind(end.map(|end| end.billed.as_str()))
-            .push_bind(end.and_then(|end| end.charge).map(|charge| charge.nano()))
-            .push_bind(end.map(|end| end.from.as_str()))
-            .push_bind(end.map_or(0, |end| i64::from(end.images)))
-            .push_bind(end.and_then(|end| end.request_id.as_deref()));
-    });
-    sql.push(ON_CONFLICT);
-    sql.build().execute(connection).await?;
     Ok(())
+}
+
+type Insert<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+/// Binds one row, in the order of [`INSERT`].
+fn bind<'q>(query: Insert<'q>, owner: &Arc<str>, write: &'q Write) -> Insert<'q> {
+    let hold = &write.hold;
+    let end = write.settled.as_deref();
+    query
+        .bind(hold.call.to_string())
+        .bind(i64::from(hold.attempt))
+        .bind(hold.at.as_microsecond())
+        .bind(hold.app.clone())
+        .bind(hold.model.provider())
+        .bind(hold.model.as_str())
+        .bind(hold.tier.as_str())
+        .bind(hold.credential.clone())
+        .bind(hold.user.clone())
+        .bind(hold.tags.clone())
+        .bind(hold.held.map(|held| held.nano()))
+        .bind(hold.quote.map(|quote| quote.nano()))
+        .bind(Arc::clone(owner))
+        .bind(end.map(|end| end.outcome.as_str()))
+        .bind(end.map(|end| end.at.as_microsecond()))
+        .bind(end.map(|end| end.billed.as_str()))
+        .bind(end.and_then(|end| end.charge).map(|charge| charge.nano()))
+        .bind(end.map(|end| end.from.as_str()))
+        .bind(end.map_or(0, |end| i64::from(end.images)))
+        .bind(end.and_then(|end| end.request_id.as_deref()))
 }

@@ -12,6 +12,7 @@
 //!
 //! Several processes may have one ledger open: each has a journal of its own, the database has one
 //! row for each call and attempt, and whoever is dead is known by its lock, which is gone.
+#![deny(clippy::float_arithmetic)]
 
 mod batch;
 mod carrier;

@@ -15,7 +15,6 @@ use super::own_headers::Telling;
 use super::plan::Plan;
 use super::rescue::{Cause, Rescued};
 use super::{Pipeline, receive};
-use crate::bill::Quote;
 use crate::dialect::Undeliverable;
 use crate::image::{Delivery, FailureKind, Format, ImageRequest, Picture};
 use crate::money::Usd;
@@ -253,13 +252,11 @@ impl Pipeline {
         let row = self.book.model(&call.asked.model)?;
         let successor = crate::image::ModelId::parse(row.capability.successor.as_deref()?)?;
         let row = self.book.model(&successor)?;
-        let mut request = (*call.asked).clone();
-        request.model = successor;
         let fitted = row
             .capability
-            .fit(&request, &crate::image::capability::Keep::Nothing)
+            .fit(&call.asked, &crate::image::capability::Keep::Nothing)
             .ok()?;
-        self.book.quote(&fitted.request).map(|quote| quote.expected)
+        row.quote(&fitted.request).map(|quote| quote.expected)
     }
 
     /// The levers between what was asked and what was served, each with the price before and
@@ -273,9 +270,10 @@ impl Pipeline {
         let Some(served) = &call.served else {
             return Vec::new();
         };
-        let (request, quote) = &**served;
+        let (request, quote) = served;
         let mut steps = Vec::new();
-        if *request == *call.asked
+        let as_asked = call.is_as_asked(request);
+        if as_asked
             && matches!(
                 outcome,
                 Ok(Served {
@@ -302,14 +300,14 @@ impl Pipeline {
             });
             (at, before) = (next, after);
         };
-        if request.model == call.asked.model {
+        if !as_asked && request.model == call.asked.model {
             step(Lever::Resolution, &|next| next.size = request.size.clone());
             step(Lever::Quality, &|next| next.quality = request.quality);
             step(Lever::Steps, &|next| next.steps = request.steps);
             step(Lever::Count, &|next| next.n = request.n);
             step(Lever::Tier, &|next| next.tier = request.tier);
         }
-        let after = quote.as_ref().map(|quote: &Quote| quote.expected);
+        let after = quote.as_ref().map(|quote| quote.expected);
         if request.model != call.asked.model {
             steps.push(Step {
                 lever: Lever::Route,

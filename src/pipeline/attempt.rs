@@ -22,7 +22,7 @@ use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
 use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
 use crate::dialect::Next;
-use crate::image::{Billed, Failure, FailureKind, ImageResponse, Sent};
+use crate::image::{Failure, FailureKind, ImageResponse, Sent};
 use crate::ledger::{Hold, Outcome, Settlement, Ticket};
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::wire::Reply;
@@ -41,9 +41,8 @@ impl Pipeline {
         } else {
             call.cache_mode()
         };
-        self.note_key(call, plan, mode);
-        let key = self.key_of(call, &plan.request);
-        let is_retry = call.told.sdk_retry > 0;
+        let key = self.key_for(call, plan, mode);
+        let is_retry = call.arrived.told.sdk_retry > 0;
         let known = |key: &Key| {
             let kept = (mode == CacheMode::Use)
                 .then(|| self.store.get(key))
@@ -85,23 +84,18 @@ impl Pipeline {
         }
     }
 
-    fn note_key(&self, call: &mut Call, plan: &Plan, mode: CacheMode) {
-        if plan.request.seed.is_none() && call.variant == 0 && mode == CacheMode::Use {
-            let key = self.key_of(call, &plan.request);
-            if self.fans_out(&call.decision.agent) {
-                call.variant = self.store.place_in_crowd(&key);
-                call.decision.cache.variant = Some(call.variant);
-            }
-            let variants = call.cache.variants.unwrap_or(self.policy.variants);
-            if variants > 1 && call.decision.cache.variant.is_none() {
-                call.variant = self.store.turn(&self.key_of(call, &plan.request), variants);
-                call.decision.cache.variant = Some(call.variant);
-            }
-        }
+    /// The identity of what `plan` buys, kept in the record with what may be done with it.
+    fn key_for(&self, call: &mut Call, plan: &Plan, mode: CacheMode) -> Key {
         if let Some(CacheScope::Everyone) = call.cache.scope {
-            call.partition = Partition::Everyone;
+            call.share();
         }
-        let key = self.key_of(call, &plan.request);
+        let mut key = self.key_of(call, &plan.request);
+        let may_vary = plan.request.seed.is_none() && call.variant == 0 && mode == CacheMode::Use;
+        if may_vary && let Some(variant) = self.variant(call, &key) {
+            call.variant = variant;
+            call.decision.cache.variant = Some(variant);
+            key = self.key_of(call, &plan.request);
+        }
         let record = &mut call.decision.cache;
         record.key = key.short().into();
         record.seeded = plan.request.seed.is_some();
@@ -115,6 +109,16 @@ impl Pipeline {
             CacheMode::Refresh => CacheStatus::Refresh,
             CacheMode::Off => CacheStatus::Off,
         };
+        key
+    }
+
+    /// Which of several pictures of one request this call is to get; `None` where all get one.
+    fn variant(&self, call: &Call, key: &Key) -> Option<u32> {
+        if self.fans_out(&call.decision.agent) {
+            return Some(self.store.place_in_crowd(key));
+        }
+        let variants = call.cache.variants.unwrap_or(self.policy.variants);
+        (variants > 1).then(|| self.store.turn(key, variants))
     }
 
     fn fans_out(&self, agent: &str) -> bool {
@@ -154,7 +158,7 @@ impl Pipeline {
         record.age_s = Some(age.as_secs());
         record.ttl_s = Some(entry.ttl.saturating_sub(age).as_secs());
         record.of = entry.bought_by.parse().ok();
-        call.served = Some(Box::new((plan.request.clone(), plan.quote.clone())));
+        call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
         Served {
             entry,
             from: AnsweredFrom::Cache,
@@ -164,7 +168,7 @@ impl Pipeline {
 
     fn collapsed(&self, call: &mut Call, plan: &Plan, entry: Arc<Entry>) -> Served {
         self.note_joined(call, &entry.bought_by);
-        call.served = Some(Box::new((plan.request.clone(), plan.quote.clone())));
+        call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
         Served {
             entry,
             from: AnsweredFrom::Collapsed,
@@ -216,7 +220,7 @@ impl Pipeline {
             }
         };
         call.attempts += 1;
-        let mut record = AttemptRecord::new(call.attempts, &plan.request, plan.quote.as_ref());
+        let mut record = AttemptRecord::new(call.attempts, &plan.request, plan.quote.as_deref());
         record.at_ms = millis(call.began.elapsed());
         record.wait_ms = millis(wait);
         record.by.clone_from(&plan.by);
@@ -296,7 +300,7 @@ impl Pipeline {
                 live.end(End::Whole);
             }
         };
-        let response = match next {
+        let mut response = match next {
             Next::Done(response) => response,
             Next::Failed(failure) => {
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
@@ -318,12 +322,12 @@ impl Pipeline {
                 return self.failed(call, failure, None, pilot);
             }
         };
-        let charge = self.book.charge(&plan.request, &response);
-        record.answer(&response, plan.request.n, charge);
+        let charge = self.charge(call, plan, &head, &body, &mut response);
+        record.answer(&mut response, plan.request.n, charge);
         self.settle(ticket, &record, charge).await;
         show_rest(&live);
         call.served_by = Some(record.i);
-        call.served = Some(Box::new((plan.request.clone(), plan.quote.clone())));
+        call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
         call.decision.attempts.push(record);
         let kept = Reply {
             head: answer::kept_head(&head),
@@ -466,11 +470,9 @@ impl Pipeline {
         ticket: Ticket,
         failure: &Failure,
     ) {
-        let charge = match failure.billed {
-            Billed::No => Charge::NONE,
-            _ => self.book.failed_charge(&plan.request, failure),
-        };
+        let charge = self.book.failed_charge(&plan.request, failure);
         record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
+        record.billed = self.book.billed(plan.request.model.provider(), failure);
         if failure.sent == Sent::NotSent {
             if let Err(error) = self.ledger.release(ticket) {
                 tracing::error!(%error, "a hold was not taken back in the journal");

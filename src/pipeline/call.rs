@@ -1,16 +1,17 @@
 //! A call, from arrival to record.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::USER_AGENT;
 
 use super::own_headers::Told;
 use super::provider::Provider;
 use crate::action::{CacheMode, CachePolicy, Change, Route, Via};
 use crate::bill::Quote;
-use crate::cache::Partition;
+use crate::cache::{Key, Partition};
 use crate::dialect::{Dialect, Unreadable};
 use crate::image::{ImageRequest, Operation};
 use crate::record::{By, Decision};
@@ -23,36 +24,36 @@ pub use crate::record::AppFrom as CallerFrom;
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    pub app: Option<String>,
+    pub app: Option<Arc<str>>,
     pub from: CallerFrom,
-    pub tags: Vec<String>,
+    pub tags: Vec<Arc<str>>,
 }
 
 impl Caller {
     /// Adds what the call's own headers tell. A name in the proxy's URL stands: it may have been
     /// proven by a token.
     #[must_use]
-    pub fn told_by(mut self, headers: &HeaderMap) -> Caller {
-        let told = Told::read(headers);
+    pub fn told_by(&self, told: &Told, headers: &HeaderMap) -> Caller {
+        let mut caller = self.clone();
         let proven =
-            matches!(self.from, CallerFrom::Proxy | CallerFrom::Header) && self.app.is_some();
-        if let (false, Some(app)) = (proven, told.app) {
-            self.app = Some(app);
-            self.from = CallerFrom::Header;
+            matches!(caller.from, CallerFrom::Proxy | CallerFrom::Header) && caller.app.is_some();
+        if let (false, Some(app)) = (proven, &told.app) {
+            caller.app = Some(app.as_str().into());
+            caller.from = CallerFrom::Header;
         }
-        for tag in told.tags {
-            if !self.tags.contains(&tag) {
-                self.tags.push(tag);
+        for tag in &told.tags {
+            if !caller.tags.iter().any(|own| **own == **tag) {
+                caller.tags.push(tag.as_str().into());
             }
         }
-        if self.app.is_none() {
-            self.app = headers
-                .get("user-agent")
+        if caller.app.is_none() {
+            caller.app = headers
+                .get(USER_AGENT)
                 .and_then(|value| value.to_str().ok())
-                .map(product);
-            self.from = CallerFrom::Agent;
+                .map(|agent| product(agent).into());
+            caller.from = CallerFrom::Agent;
         }
-        self
+        caller
     }
 }
 
@@ -83,13 +84,15 @@ impl std::fmt::Debug for Recognised {
 /// An image call at our door.
 #[derive(Debug)]
 pub struct Arrived {
-    pub head: RequestHead,
+    pub head: Arc<RequestHead>,
     pub body: Bytes,
     pub provider: Arc<Provider>,
     /// Where the app addressed it.
     pub destination: Destination,
     pub via: Via,
     pub caller: Caller,
+    /// What the app's own headers say.
+    pub told: Told,
     pub recognised: Recognised,
 }
 
@@ -104,26 +107,28 @@ pub(super) struct Unread {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) arrived: Arrived,
-    pub(super) told: Told,
     pub(super) began: Instant,
     /// As the app wrote it.
     pub(super) asked: Arc<ImageRequest>,
-    pub(super) asked_quote: Option<Quote>,
+    pub(super) asked_quote: Option<Arc<Quote>>,
     pub(super) asked_pixels: (u32, u32),
-    /// As the rules left it, still addressed to the asked model.
-    pub(super) request: ImageRequest,
+    /// As the rules left it, still addressed to the asked model; `asked` itself while nothing
+    /// was changed.
+    pub(super) request: Arc<ImageRequest>,
     /// Where a rule sends it.
     pub(super) route: Option<Routed>,
     pub(super) change: Change,
     pub(super) cache: CachePolicy,
     pub(super) partition: Partition,
+    /// Identity of what was asked, once somebody wanted it.
+    pub(super) asked_key: OnceLock<Key>,
     pub(super) variant: u32,
     /// Time spent waiting for providers.
     pub(super) upstream: Duration,
     /// Attempts really sent.
     pub(super) attempts: u32,
     /// The request as it was served, and at what quote.
-    pub(super) served: Option<Box<(ImageRequest, Option<Quote>)>>,
+    pub(super) served: Option<(Arc<ImageRequest>, Option<Arc<Quote>>)>,
     /// The attempt whose pictures the caller was given.
     pub(super) served_by: Option<u32>,
     pub(super) decision: Decision,
@@ -144,6 +149,17 @@ impl Call {
     /// What the cache may do for this call.
     pub(super) fn cache_mode(&self) -> CacheMode {
         self.cache.mode.unwrap_or(CacheMode::Use)
+    }
+
+    /// Whether nothing was changed in `request`.
+    pub(super) fn is_as_asked(&self, request: &Arc<ImageRequest>) -> bool {
+        Arc::ptr_eq(request, &self.asked) || **request == *self.asked
+    }
+
+    /// From here on the call's pictures may be shared with everyone.
+    pub(super) fn share(&mut self) {
+        self.partition = Partition::Everyone;
+        self.asked_key = OnceLock::new();
     }
 
     /// Id of the call as text.

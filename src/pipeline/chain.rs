@@ -11,7 +11,7 @@ use super::call::{Call, Routed};
 use super::door::Door;
 use super::plan::Plan;
 use super::rescue::Rescued;
-use super::rules::{note_error, nowhere, visible};
+use super::rules::{note_error, nowhere};
 use crate::action::{Action, Made, Route};
 use crate::cache::Entry;
 use crate::cache::flight::Failed;
@@ -129,9 +129,8 @@ impl Pipeline {
             times: u32::try_from(failures.iter().filter(same).count()).unwrap_or(u32::MAX),
             ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         });
-        let headers = Arc::new(visible(&call.arrived.head.headers));
         for plugin in self.plugins.iter().filter(|plugin| plugin.has_on_failure()) {
-            let view = Arc::new(self.view(call, Arc::clone(&headers)));
+            let view = Arc::new(self.view(call));
             let outcome = plugin.on_failure(view, Arc::clone(&failure)).await;
             if let Some(error) = &outcome.error {
                 note_error(call, plugin, ON_FAILURE, error, outcome.us);

@@ -8,6 +8,8 @@ mod attempt;
 pub mod body;
 mod call;
 mod chain;
+mod charge;
+mod dense;
 mod door;
 mod message;
 pub mod own_headers;

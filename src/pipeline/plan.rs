@@ -22,8 +22,8 @@ pub(super) struct Plan {
     pub(super) destination: Destination,
     pub(super) dialect: &'static dyn Dialect,
     /// Cut to the model's measure.
-    pub(super) request: ImageRequest,
-    pub(super) quote: Option<Quote>,
+    pub(super) request: Arc<ImageRequest>,
+    pub(super) quote: Option<Arc<Quote>>,
     /// Nothing was changed: the app's own bytes go out.
     pub(super) untouched: bool,
     /// The rule that sends it here.
@@ -59,13 +59,13 @@ impl Pipeline {
     /// The plan for the model that the app itself named.
     pub(super) fn plan_own(&self, call: &Call) -> Result<Plan, String> {
         let arrived = &call.arrived;
-        let untouched = call.request == *call.asked;
+        let untouched = call.is_as_asked(&call.request);
         let mut plan = Plan {
             provider: Arc::clone(&arrived.provider),
             destination: arrived.provider.reached_at(&arrived.destination).clone(),
             dialect: call.dialect(),
             quote: None,
-            request: call.request.clone(),
+            request: Arc::clone(&call.request),
             untouched,
             by: None,
             timeout: None,
@@ -78,11 +78,15 @@ impl Pipeline {
                 .capability
                 .fit(&call.request, &call.change.keep)
                 .map_err(|misfit| misfit.why)?;
-            plan.request = fitted.request;
+            plan.request = Arc::new(fitted.request);
             plan.unmet = fitted.unmet;
             plan.lost = fitted.lost;
         }
-        plan.quote = self.book.quote(&plan.request);
+        plan.quote = if untouched {
+            call.asked_quote.clone()
+        } else {
+            self.book.quote(&plan.request).map(Arc::new)
+        };
         Ok(plan)
     }
 
@@ -192,11 +196,10 @@ impl Pipeline {
                 provider.name, provider.name
             ));
         }
-        let today = call.decision.at.strftime("%Y-%m-%d").to_string();
-        if row.capability.retired(&today) {
+        if row.capability.retired_at(call.decision.at) {
             return Err(format!("{model}: retired"));
         }
-        let mut request = call.request.clone();
+        let mut request = (*call.request).clone();
         request.model = row.id.clone();
         let change = &route.change;
         change.apply(&mut request, &|request: &ImageRequest| {
@@ -233,8 +236,8 @@ impl Pipeline {
             provider: Arc::clone(provider),
             destination,
             dialect,
-            request,
-            quote,
+            request: Arc::new(request),
+            quote: quote.map(Arc::new),
             untouched,
             by: by.cloned(),
             timeout: route.timeout,
@@ -245,7 +248,16 @@ impl Pipeline {
     }
 
     /// The identity of a purchase of `request` for this call.
-    pub(super) fn key_of(&self, call: &Call, request: &ImageRequest) -> Key {
+    pub(super) fn key_of(&self, call: &Call, request: &Arc<ImageRequest>) -> Key {
+        let make = || self.make_key(call, request);
+        if call.variant == 0 && Arc::ptr_eq(request, &call.asked) {
+            call.asked_key.get_or_init(make).clone()
+        } else {
+            make()
+        }
+    }
+
+    fn make_key(&self, call: &Call, request: &ImageRequest) -> Key {
         let dialect = call.dialect();
         let asked = call.arrived.head.target.query();
         let telling = asked.and_then(|asked| query::without(asked, dialect.inert_query()));

@@ -12,6 +12,7 @@ use hyper::body::Body as _;
 use super::Pipeline;
 use super::attempt::shape_of;
 use super::call::Call;
+use super::dense::Dense;
 use super::door::Door;
 use super::plan::Plan;
 use crate::cache::{Live, Pilot, Shape};
@@ -65,6 +66,7 @@ impl Pipeline {
                 began.elapsed(),
             )
         })?;
+        let length = inbound.size_hint().exact();
         let mut view = View::new(
             call,
             plan,
@@ -73,8 +75,8 @@ impl Pipeline {
                 headers,
             },
             decoder,
+            length,
         );
-        let length = inbound.size_hint().exact();
         let mut ttfb = None;
         let idle = self.upstream.patience().idle;
         loop {
@@ -94,10 +96,12 @@ impl Pipeline {
                 continue;
             };
             ttfb.get_or_insert_with(|| began.elapsed());
-            if let Err(why) = view.take(data) {
+            if let Err(why) = view.take(&data) {
                 return Err(view.broken(&why, ttfb, began));
             }
-            if view.may_show() && !door.is_open() {
+            // What is whole already need not be shown in two parts.
+            let whole = view.decoder.is_none() && inbound.is_end_stream();
+            if view.may_show() && !whole && !door.is_open() {
                 let live = view.begin(length);
                 self.open_live(call, Some(plan), &live, door);
                 if let Some(pilot) = pilot.filter(|_| view.decoder.is_none()) {
@@ -121,6 +125,7 @@ struct View {
     shape: Shape,
     /// Whether this caller can be given the answer as it is.
     fits: bool,
+    dense: Dense,
     /// Decoded.
     body: Rope,
     /// As it came, while nobody sees it yet.
@@ -130,7 +135,13 @@ struct View {
 }
 
 impl View {
-    fn new(call: &Call, plan: &Plan, head: ReplyHead, decoder: Option<Decoder>) -> View {
+    fn new(
+        call: &Call,
+        plan: &Plan,
+        head: ReplyHead,
+        decoder: Option<Decoder>,
+        length: Option<u64>,
+    ) -> View {
         let shape = Shape {
             dialect: plan.dialect.name(),
             delivery: plan.request.delivery,
@@ -142,16 +153,23 @@ impl View {
             .header("accept-encoding")
             .unwrap_or_default();
         let encoding = head.header("content-encoding").unwrap_or_default();
-        let mut plain = head.clone();
-        plain.headers.remove(CONTENT_ENCODING);
+        let encoded_ok = decoder.is_some() && accepts.contains(encoding);
+        let reader = if decoder.is_some() {
+            let mut plain = head.clone();
+            plain.headers.remove(CONTENT_ENCODING);
+            plan.dialect.reader(&plan.request, &plain)
+        } else {
+            plan.dialect.reader(&plan.request, &head)
+        };
         View {
-            reader: plan.dialect.reader(&plan.request, &plain),
-            encoded_ok: decoder.is_some() && accepts.contains(encoding),
+            reader,
+            encoded_ok,
             progress: Progress::Wait,
             fits: shape == shape_of(call) && head.status.is_success(),
             shape,
             head,
             decoder,
+            dense: Dense::new(length),
             body: Rope::new(),
             before: Vec::new(),
             live: None,
@@ -159,12 +177,13 @@ impl View {
         }
     }
 
-    /// Takes the next piece; the one before it may now be shown.
-    fn take(&mut self, data: Bytes) -> Result<(), String> {
-        let plain = match &mut self.decoder {
-            None => data.clone(),
-            Some(decoder) => decoder.feed(&data).map_err(|error| error.to_string())?,
+    /// Takes the next piece; what came before it may now be shown.
+    fn take(&mut self, data: &Bytes) -> Result<(), String> {
+        let decoded = match &mut self.decoder {
+            None => None,
+            Some(decoder) => Some(decoder.feed(data).map_err(|error| error.to_string())?),
         };
+        let plain = decoded.as_ref().unwrap_or(data);
         if self.body.len() + plain.len() > LARGEST_ANSWER {
             return Err(format!(
                 "the answer is larger than {} MiB",
@@ -172,22 +191,32 @@ impl View {
             ));
         }
         if self.progress == Progress::Wait {
-            self.progress = self.reader.feed(&plain);
+            self.progress = self.reader.feed(plain);
         } else {
-            self.reader.feed(&plain);
+            self.reader.feed(plain);
         }
-        let shown = if self.decoder.is_none() || self.encoded_ok {
-            data
-        } else {
-            plain.clone()
-        };
-        self.body.push(plain);
-        let previous = std::mem::replace(&mut self.last, shown);
+        match decoded {
+            None => {
+                for piece in self.dense.take(data) {
+                    self.body.push(piece.clone());
+                    self.show(piece);
+                }
+            }
+            Some(plain) => {
+                self.body.push(plain.clone());
+                self.show(if self.encoded_ok { data.clone() } else { plain });
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds the newest piece back and lets go of the one before it.
+    fn show(&mut self, piece: Bytes) {
+        let previous = std::mem::replace(&mut self.last, piece);
         match &self.live {
             Some(live) => live.push(previous),
             None => self.before.push(previous),
         }
-        Ok(())
     }
 
     fn may_show(&self) -> bool {
@@ -213,8 +242,8 @@ impl View {
         let mut head = self.head;
         head.headers.remove(CONTENT_ENCODING);
         head.headers.remove(CONTENT_LENGTH);
-        // Small answers are kept in one piece, not as a slice that holds a large read buffer.
-        let body = if self.body.len() < 16 << 10 {
+        // Of a small answer the block is larger than what came, unless its length was told.
+        let body = if self.body.len() < 16 << 10 && self.body.pieces().len() > 1 {
             Rope::from(Bytes::copy_from_slice(&self.body.to_bytes()))
         } else {
             self.body

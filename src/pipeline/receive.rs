@@ -1,6 +1,6 @@
 //! The first station: what arrived is read, priced as it was asked, and given a record.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::call::{Arrived, Call, Unread};
 use super::door::Door;
-use super::own_headers::{Told, sdk_retry};
 use super::rescue::Rescued;
 use super::{Pipeline, answer};
 use crate::action::{CachePolicy, CacheScope, Change};
@@ -31,30 +30,30 @@ impl Pipeline {
             Ok(asked) => asked,
             Err(why) => return Err(Box::new(Unread { arrived, why })),
         };
-        let asked_quote = self.book.quote(&asked);
+        let asked = Arc::new(asked);
+        let asked_quote = self.book.quote(&asked).map(Arc::new);
         let asked_pixels = self.book.expected_pixels(&asked);
-        let told = Told::read(&arrived.head.headers);
         let digest = self.credential(&arrived);
-        let mut decision = self.decision(&arrived, &asked, asked_quote.as_ref(), asked_pixels);
+        let mut decision = self.decision(&arrived, &asked, asked_quote.as_deref(), asked_pixels);
         decision.credential = digest.map(|digest| hex(&digest[..4]).into());
         let partition = match self.policy.scope {
             CacheScope::Everyone => Partition::Everyone,
             CacheScope::Credential => Partition::Credential(digest.unwrap_or_default()),
         };
         Ok(Call {
-            told: told.clone(),
             began,
-            request: asked.clone(),
-            asked: Arc::new(asked),
+            request: Arc::clone(&asked),
+            asked,
             asked_quote,
             asked_pixels,
             route: None,
             change: Change::default(),
             cache: CachePolicy {
-                mode: told.cache,
+                mode: arrived.told.cache,
                 ..CachePolicy::default()
             },
             partition,
+            asked_key: OnceLock::new(),
             variant: 0,
             upstream: Duration::ZERO,
             attempts: 0,
@@ -74,11 +73,8 @@ impl Pipeline {
         pixels: (u32, u32),
     ) -> Decision {
         let at = Timestamp::now();
-        let today = at.strftime("%Y-%m-%d").to_string();
-        let retired = self
-            .book
-            .model(&asked.model)
-            .is_some_and(|row| row.capability.retired(&today));
+        let row = self.book.model(&asked.model);
+        let retired = row.is_some_and(|row| row.capability.retired_at(at));
         let inputs = asked
             .inputs
             .iter()
@@ -100,21 +96,18 @@ impl Pipeline {
             record,
         );
         decision.mode = self.policy.mode;
-        decision.app = arrived.caller.app.as_deref().unwrap_or("unknown").into();
+        if let Some(app) = &arrived.caller.app {
+            decision.app = Arc::clone(app);
+        }
         decision.app_from = arrived.caller.from;
-        decision.tags = arrived
-            .caller
-            .tags
-            .iter()
-            .map(|tag| tag.as_str().into())
-            .collect();
+        decision.tags.clone_from(&arrived.caller.tags);
         decision.agent = arrived.head.header("user-agent").unwrap_or_default().into();
         decision.via = arrived.via;
         decision.user = asked
             .user
             .as_deref()
             .map(|user| hex(&self.keyed(user)[..8]).into());
-        decision.sdk_retry = sdk_retry(&arrived.head.headers);
+        decision.sdk_retry = arrived.told.sdk_retry;
         decision.config = Arc::clone(&self.policy.config);
         decision.book = self.book.digest().into();
         decision

@@ -4,16 +4,12 @@
 //! reason, or with why it was not carried out. In observe mode all of that happens to a shadow of
 //! the request, and the call itself stays as it was.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use http::HeaderMap;
 
 use super::Pipeline;
 use super::call::{Call, Routed};
-use super::own_headers::may_be_seen;
 use super::rescue::Rescued;
-use crate::action::{Action, CachePolicy, CallView, Change, Made, Route};
+use crate::action::{Action, CachePolicy, CallView, Change, Headers, Made, Route};
 use crate::image::{FailureKind, ImageRequest};
 use crate::money::Usd;
 use crate::plugin::{HookOutcome, OnError, Plugin};
@@ -37,7 +33,7 @@ impl Pipeline {
             Decided::from_request(&request, Some(pixels), self.book.quote(&request).as_ref());
         if self.policy.mode == Mode::Observe {
             // What would have been stands in the record; the call goes on untouched.
-            call.request = (*call.asked).clone();
+            call.request = Arc::clone(&call.asked);
             call.route = None;
             call.change = Change::default();
             call.cache = CachePolicy::default();
@@ -47,11 +43,8 @@ impl Pipeline {
     }
 
     async fn ask_plugins(&self, call: &mut Call) -> Result<(), Rescued> {
-        let mut headers = None;
         for plugin in self.plugins.iter().filter(|plugin| plugin.has_on_request()) {
-            let headers =
-                headers.get_or_insert_with(|| Arc::new(visible(&call.arrived.head.headers)));
-            let view = Arc::new(self.view(call, Arc::clone(headers)));
+            let view = Arc::new(self.view(call));
             let outcome = plugin.on_request(view).await;
             self.take(call, plugin, outcome)?;
         }
@@ -125,7 +118,7 @@ impl Pipeline {
     }
 
     fn change(&self, call: &mut Call, change: &Change, observed: bool, record: &mut RuleRecord) {
-        let mut shadow = call.request.clone();
+        let mut shadow = (*call.request).clone();
         let measure = |request: &ImageRequest| self.measure(request);
         let applied = change.apply(&mut shadow, &measure);
         record.take(&applied, self.policy.prompts);
@@ -138,7 +131,7 @@ impl Pipeline {
             record.applied = false;
             return;
         }
-        call.request = shadow;
+        call.request = Arc::new(shadow);
         if change.keep != crate::image::capability::Keep::Nothing {
             call.change.keep = change.keep.clone();
             record.applied = true;
@@ -165,9 +158,9 @@ impl Pipeline {
     }
 
     /// The request as it would be sent first.
-    fn decided(&self, call: &Call) -> ImageRequest {
+    fn decided(&self, call: &Call) -> Arc<ImageRequest> {
         self.plan_first(call)
-            .map_or_else(|_| call.request.clone(), |plan| plan.request)
+            .map_or_else(|_| Arc::clone(&call.request), |plan| plan.request)
     }
 
     /// Price and pixels of a request, as the book sees them.
@@ -179,30 +172,33 @@ impl Pipeline {
     }
 
     /// What a hook sees of a call now.
-    pub(super) fn view(&self, call: &Call, headers: Arc<BTreeMap<String, String>>) -> CallView {
+    pub(super) fn view(&self, call: &Call) -> CallView {
+        let (quote, pixels) = if Arc::ptr_eq(&call.request, &call.asked) {
+            (call.asked_quote.clone(), call.asked_pixels)
+        } else {
+            (
+                self.book.quote(&call.request).map(Arc::new),
+                self.book.expected_pixels(&call.request),
+            )
+        };
         CallView {
-            app: call.decision.app.to_string(),
-            tags: call
-                .decision
-                .tags
-                .iter()
-                .map(|tag| tag.to_string())
-                .collect(),
+            app: Arc::clone(&call.decision.app),
+            tags: call.decision.tags.clone(),
             user: call.asked.user.clone(),
-            credential: call.decision.credential.as_deref().map(str::to_owned),
-            headers,
+            credential: call.decision.credential.clone(),
+            headers: Headers::of(Arc::clone(&call.arrived.head)),
             at: call.decision.at,
-            deadline: call.told.deadline,
-            max_cost: call.told.max_cost,
+            deadline: call.arrived.told.deadline,
+            max_cost: call.arrived.told.max_cost,
             via: call.arrived.via,
             dialect: call.dialect().name(),
-            sdk_retry: call.told.sdk_retry,
+            sdk_retry: call.arrived.told.sdk_retry,
             asked: Arc::clone(&call.asked),
             asked_quote: call.asked_quote.clone(),
             asked_pixels: call.asked_pixels,
-            quote: self.book.quote(&call.request),
-            pixels: self.book.expected_pixels(&call.request),
-            request: call.request.clone(),
+            quote,
+            pixels,
+            request: Arc::clone(&call.request),
             attempts: call.attempts,
             spent: call
                 .decision
@@ -214,17 +210,6 @@ impl Pipeline {
             world: Arc::clone(&self.world),
         }
     }
-}
-
-/// Headers that hold no secret, for hooks.
-pub(super) fn visible(headers: &HeaderMap) -> BTreeMap<String, String> {
-    headers
-        .iter()
-        .filter(|(name, _)| may_be_seen(name.as_str()))
-        .filter_map(|(name, value)| {
-            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-        })
-        .collect()
 }
 
 /// Keeps in the record that a hook failed.

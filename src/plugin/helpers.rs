@@ -90,7 +90,7 @@ fn prices(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
         if let Some(text) = model {
             request.model = model_id(lua, &text)?;
         }
-        view::quote(lua, house.prices.quote(&request))
+        view::quote(lua, house.prices.quote(&request).map(std::sync::Arc::new))
     })?;
     table.raw_set("quote", quote)?;
     let house = Arc::clone(&stage.house);

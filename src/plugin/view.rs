@@ -55,7 +55,7 @@ pub(super) const CALL_FIELDS: Fields<CallRef> = &[
     }),
     ("headers", |lua, call| {
         let view = call.view()?;
-        let table = lua.create_table_from(view.headers.iter().map(|(k, v)| (&**k, &**v)))?;
+        let table = lua.create_table_from(view.headers.iter())?;
         Ok(frozen(table))
     }),
     ("at", |_, call| {
@@ -98,7 +98,7 @@ impl UserData for CallRef {
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method("tagged", |_, call, tag: String| {
-            Ok(call.view()?.tags.contains(&tag))
+            Ok(call.view()?.tags.iter().any(|own| **own == *tag))
         });
         methods.add_method("mentions", mentions);
         // There are no budgets yet, so none applies to any call.
@@ -318,7 +318,7 @@ fn inputs(lua: &Lua, inputs: &[Input]) -> Got {
 }
 
 /// A price that Lua holds.
-pub(super) struct QuoteRef(Quote);
+pub(super) struct QuoteRef(Arc<Quote>);
 
 pub(super) const QUOTE_FIELDS: Fields<QuoteRef> = &[
     ("low", |lua, q| money(lua, q.0.low)),
@@ -470,12 +470,12 @@ fn opt_money(lua: &Lua, usd: Option<Usd>) -> Got {
     usd.map_or(Ok(Value::Nil), |usd| money(lua, usd))
 }
 
-pub(super) fn quote(lua: &Lua, quote: Option<Quote>) -> Got {
+pub(super) fn quote(lua: &Lua, quote: Option<Arc<Quote>>) -> Got {
     quote.map_or(Ok(Value::Nil), |quote| data(lua, QuoteRef(quote)))
 }
 
-fn list(lua: &Lua, items: &[String]) -> Got {
-    lua.create_sequence_from(items.iter().map(String::as_str))
+fn list(lua: &Lua, items: &[impl AsRef<str>]) -> Got {
+    lua.create_sequence_from(items.iter().map(AsRef::as_ref))
         .map(frozen)
 }
 

@@ -1,5 +1,6 @@
 //! A request as its price sees it: which size and quality, and what of that is still open.
 
+use super::resolution::Resolution;
 use super::row::ModelRow;
 use super::spread::{End, Spread};
 use crate::image::{Format, ImageRequest, Quality, Size};
@@ -37,7 +38,7 @@ impl<'a> Ask<'a> {
             Size::Auto => row.auto_sizes.as_slice(),
             _ => &[],
         };
-        let usual = row.capability.expected_pixels(&request.size);
+        let usual = row.expected_pixels(request);
         Ask::with(row, request, usual, others, request.quality)
     }
 
@@ -125,5 +126,20 @@ impl<'a> Ask<'a> {
         } else {
             0
         }
+    }
+}
+
+/// The resolution that a request names, be it with its shape or in a field of its dialect.
+pub(super) fn resolution(request: &ImageRequest) -> Option<&'static Resolution> {
+    const FIELDS: [&str; 3] = ["resolution", "image_size", "imageSize"];
+    match &request.size {
+        Size::Pixels { .. } => None,
+        Size::Aspect {
+            step: Some(step), ..
+        } => Resolution::find(step),
+        _ if request.extra.is_empty() => None,
+        _ => FIELDS
+            .iter()
+            .find_map(|field| Resolution::find(request.extra.get(*field)?.as_str()?)),
     }
 }

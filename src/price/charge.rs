@@ -1,10 +1,17 @@
-//! What an attempt really cost, and where it differs from the quote.
+//! What an attempt really cost, and what it is made of.
 
+use super::account::Account;
 use super::ask::Ask;
 use super::book::Book;
+use super::modifier::Terms;
+use super::resolution::Resolution;
 use super::row::ModelRow;
-use super::term::{Tally, Term, credits_rate};
-use crate::bill::{Charge, ChargeFrom, Codes, Quote, Usage};
+use super::settle::{Settled, Shortfall};
+use super::spread::Spread;
+use super::tally::Tally;
+use super::term::{Term, area_of, in_money};
+use crate::bill::{Charge, ChargeFrom, Codes, Usage};
+use crate::image::capability::Sizes;
 use crate::image::response::Resolved;
 use crate::image::{Billed, Failure, Image, ImageRequest, ImageResponse, Quality, Size};
 use crate::money::{Pico, Rate, Usd};
@@ -14,13 +21,22 @@ impl Book {
     /// else the list price of the pictures that really came. Pictures that moderation kept back
     /// are not on the list.
     pub fn charge(&self, request: &ImageRequest, response: &ImageResponse) -> Charge {
-        if let Some(reported) = response.usage.reported {
-            return from(ChargeFrom::Reported, reported);
-        }
-        match self.model(&request.model) {
-            Some(row) => row.charge(request, response),
-            None => Charge::UNPRICED,
-        }
+        self.settle(request, response).charge
+    }
+
+    /// As [`Book::charge`], with what it is made of and whether less came than was paid for.
+    pub fn settle(&self, request: &ImageRequest, response: &ImageResponse) -> Settled {
+        let read = self.read_usage(request.model.provider(), &response.usage, &response.codes);
+        let usage = read.as_ref().unwrap_or(&response.usage);
+        let Some(row) = self.model(&request.model) else {
+            return match usage.reported {
+                Some(reported) => Settled::reported("reported", 1, reported),
+                None => Settled::UNPRICED,
+            };
+        };
+        let mut settled = row.settle(request, response, usage);
+        settled.short = row.shortfall(request, response, settled.charge);
+        settled
     }
 
     /// What a failed attempt cost. A failure that may have been billed counts as its highest
@@ -29,7 +45,8 @@ impl Book {
         if let Some(reported) = failure.charge {
             return from(ChargeFrom::Reported, reported);
         }
-        if failure.billed == Billed::No {
+        let billed = self.billed(request.model.provider(), failure);
+        if billed == Billed::No {
             return Charge::NONE;
         }
         if let Some(counted) = self.counted(request, failure) {
@@ -37,7 +54,7 @@ impl Book {
         }
         match self.quote(request) {
             None => Charge::UNPRICED,
-            Some(quote) if failure.billed == Billed::Yes => from(ChargeFrom::List, quote.expected),
+            Some(quote) if billed == Billed::Yes => from(ChargeFrom::List, quote.expected),
             Some(quote) => from(ChargeFrom::List, quote.high),
         }
     }
@@ -59,14 +76,48 @@ impl Book {
         let charge = self.charge(request, &nothing_drawn);
         (charge.from == ChargeFrom::Usage).then_some(charge)
     }
-}
 
-/// By how much a charge lies beside its quote: charge less `quote.expected`, where the charge is
-/// below `low` or above `high`. `None` within, and where nothing was charged or nobody knows.
-pub fn discrepancy(quote: &Quote, charge: &Charge) -> Option<Usd> {
-    let amount = charge.amount.filter(|_| charge.from != ChargeFrom::None)?;
-    let within = (quote.low..=quote.high).contains(&amount);
-    (!within).then(|| amount - quote.expected)
+    /// What a generation cost that was cut short after `steps` steps or so many milliseconds.
+    /// `None` where the model's price is by neither: then it costs what a failure does.
+    pub fn cut_short(
+        &self,
+        request: &ImageRequest,
+        steps: Option<u32>,
+        millis: Option<u64>,
+    ) -> Option<Charge> {
+        let row = self.model(&request.model)?;
+        let terms = row.terms_for(request)?;
+        let mut tally = Tally::new();
+        let done = ImageRequest {
+            steps: steps.or(request.steps),
+            ..request.clone()
+        };
+        let ask = Ask::before(row, &done);
+        let mut measured = false;
+        for term in terms {
+            measured |= match term {
+                Term::Steps(_) => steps.is_some(),
+                Term::Seconds(_) | Term::Minutes(_) => millis.is_some(),
+                Term::Megapixels(megapixels) => {
+                    steps.is_some() && megapixels.steps.is_some_and(|rule| rule.both_ways)
+                }
+                _ => false,
+            };
+            let usage = Usage {
+                millis,
+                ..Usage::default()
+            };
+            match term.of_usage(&usage, &ask) {
+                Some(cost) => tally.add("second", 1, Spread::exact(cost)),
+                None => {
+                    term.per_picture(&ask, u64::from(request.n.max(1)), &mut tally);
+                    term.per_call(&ask, &mut tally);
+                }
+            }
+        }
+        let total = row.price.total(&tally, &row.on(request));
+        measured.then(|| from(ChargeFrom::Usage, total.expected))
+    }
 }
 
 fn from(from: ChargeFrom, amount: Usd) -> Charge {
@@ -77,54 +128,74 @@ fn from(from: ChargeFrom, amount: Usd) -> Charge {
 }
 
 impl ModelRow {
-    fn charge(&self, request: &ImageRequest, response: &ImageResponse) -> Charge {
-        if let Some(amount) = self.of_credits(&response.usage) {
-            return from(ChargeFrom::Reported, amount);
-        }
-        let drawn = response.images.iter().map(|image| image.format);
-        if !self.prices(request.format)
-            || drawn.into_iter().any(|format| !self.prices(Some(format)))
-        {
-            return Charge::UNPRICED;
-        }
-        match self.of_usage(request, response) {
-            Some(amount) => from(ChargeFrom::Usage, amount),
-            None => from(ChargeFrom::List, self.of_list(request, response)),
+    fn on<'a>(&self, request: &ImageRequest) -> Terms<'a> {
+        const NOBODY: &Account<'static> = &Account {
+            used: None,
+            region: None,
+            licence: None,
+            repeat: None,
+        };
+        Terms {
+            tier: request.tier,
+            pictures: u64::from(request.n.max(1)),
+            account: NOBODY,
         }
     }
 
-    /// Credits that the answer reports, in money.
-    fn of_credits(&self, usage: &Usage) -> Option<Usd> {
-        let credits: Rate = usage.credits.as_deref()?.parse().ok()?;
-        let usd_per_credit = self.price.terms.iter().find_map(Term::usd_per_credit)?;
-        Some(credits_rate(credits, usd_per_credit)?.of(1).to_usd())
-    }
-
-    /// Each term by usage where the answer counts it, else by list. `None` when no term is.
-    fn of_usage(&self, request: &ImageRequest, response: &ImageResponse) -> Option<Usd> {
+    fn settle(&self, request: &ImageRequest, response: &ImageResponse, usage: &Usage) -> Settled {
+        if let Some((what, count, amount)) = self.of_report(request, usage) {
+            let amount = self.price.modifiers.fee(Rate::from(amount).of(1)).to_usd();
+            return Settled::reported(what, count, amount);
+        }
+        let formats = response.images.iter().map(|image| Some(image.format));
+        let known = formats.into_iter().all(|format| self.prices(format));
+        let Some(terms) = self.terms_for(request).filter(|_| known) else {
+            return Settled::UNPRICED;
+        };
         let ask = Ask::before(self, request);
-        let mut sum = Pico::ZERO;
-        let mut rest = Tally::new();
+        let mut tally = Tally::new();
         let mut counted = false;
-        for term in &self.price.terms {
-            match term.of_usage(&response.usage, &ask) {
-                Some(amount) => {
-                    sum += amount;
+        for term in terms {
+            match term.of_usage(usage, &ask) {
+                Some(cost) => {
+                    tally.add("usage", 1, Spread::exact(cost));
                     counted = true;
                 }
-                None => self.list(term, request, response, &mut rest),
+                None => self.list(term, request, response, &mut tally),
             }
         }
-        let ratio = self.price.tier(request.tier);
-        counted.then(|| ratio.of(sum + rest.expected()).to_usd())
+        let total = self.price.total(&tally, &self.on(request));
+        let source = if counted {
+            ChargeFrom::Usage
+        } else {
+            ChargeFrom::List
+        };
+        Settled {
+            charge: from(source, total.expected),
+            lines: total.lines,
+            short: None,
+        }
     }
 
-    fn of_list(&self, request: &ImageRequest, response: &ImageResponse) -> Usd {
-        let mut tally = Tally::new();
-        for term in &self.price.terms {
-            self.list(term, request, response, &mut tally);
+    /// What the answer reports: money, credits, or units that the price is by.
+    fn of_report(&self, request: &ImageRequest, usage: &Usage) -> Option<(&'static str, u64, Usd)> {
+        if let Some(reported) = usage.reported {
+            return Some(("reported", 1, reported));
         }
-        tally.sum(self.price.tier(request.tier)).expected
+        let terms = self.terms_for(request)?;
+        let credits = || {
+            let credits: Rate = usage.credits.as_deref()?.parse().ok()?;
+            let usd_per_credit = terms.iter().find_map(Term::usd_per_credit)?;
+            let amount = in_money(credits, usd_per_credit).of(1).to_usd();
+            Some(("credit", whole(credits), amount))
+        };
+        let units = || {
+            let units: Rate = usage.units.as_deref()?.parse().ok()?;
+            let ask = Ask::before(self, request);
+            let price = terms.iter().find_map(|term| term.unit_price(&ask))?;
+            Some(("billable unit", whole(units), times(units, price)))
+        };
+        credits().or_else(units)
     }
 
     /// The list price of one term for the pictures that came.
@@ -135,14 +206,7 @@ impl ModelRow {
         response: &ImageResponse,
         tally: &mut Tally,
     ) {
-        let resolved = response
-            .resolved
-            .quality
-            .as_deref()
-            .and_then(Quality::parse);
-        let quality = resolved
-            .filter(|quality| *quality != Quality::Auto)
-            .or(request.quality);
+        let quality = settled_quality(request, response);
         for image in &response.images {
             let size = self.drawn_size(request, response, image);
             term.per_picture(&Ask::after(self, request, size, quality), 1, tally);
@@ -158,16 +222,96 @@ impl ModelRow {
         response: &ImageResponse,
         image: &Image,
     ) -> (u32, u32) {
-        let draws = |&(width, height): &(u32, u32)| {
-            self.capability
-                .expected_pixels(&Size::Pixels { width, height })
-                == (width, height)
-        };
         let header = image.width.zip(image.height);
         let told = || Size::parse(response.resolved.size.as_deref()?)?.pixels();
         header
-            .filter(draws)
-            .or_else(|| told().filter(draws))
-            .unwrap_or_else(|| self.capability.expected_pixels(&request.size))
+            .filter(|&size| self.draws(size))
+            .or_else(|| told().filter(|&size| self.draws(size)))
+            .unwrap_or_else(|| self.expected_pixels(request))
     }
+
+    /// Whether this model makes pictures of such a size, in any of its resolutions.
+    fn draws(&self, size: (u32, u32)) -> bool {
+        let (width, height) = size;
+        let same = self
+            .capability
+            .expected_pixels(&Size::Pixels { width, height })
+            == size;
+        same || self.resolutions.iter().any(|resolution| {
+            let near = |&base: &(u32, u32)| about(resolution.of(base), size, resolution);
+            match &self.capability.sizes {
+                Sizes::Pixels(list) => list.iter().any(near),
+                Sizes::Aspects(shapes) => shapes.iter().any(|(_, base)| near(base)),
+                Sizes::Free(_) => false,
+            }
+        })
+    }
+
+    /// Whether pictures came smaller than asked while the charge is that of the larger size.
+    fn shortfall(
+        &self,
+        request: &ImageRequest,
+        response: &ImageResponse,
+        charge: Charge,
+    ) -> Option<Shortfall> {
+        let paid = charge.amount?;
+        let asked = match &request.size {
+            Size::Auto => Size::parse(response.resolved.size.as_deref()?)?.pixels()?,
+            _ => self.expected_pixels(request),
+        };
+        let terms = self.terms_for(request)?;
+        let quality = settled_quality(request, response);
+        let price = |size| {
+            let mut tally = Tally::new();
+            for term in terms {
+                term.per_picture(&Ask::after(self, request, size, quality), 1, &mut tally);
+            }
+            self.price.total(&tally, &self.on(request)).expected
+        };
+        let smaller = |image: &Image| {
+            let got = image.width.zip(image.height)?;
+            (area_of(got) < area_of(asked) && self.draws(got)).then_some(got)
+        };
+        let small: Vec<(u32, u32)> = response.images.iter().filter_map(smaller).collect();
+        let got = *small.first()?;
+        let full = price(asked);
+        let over: Usd = small.iter().map(|&size| full - price(size)).sum();
+        let images = response.images.len() as u64;
+        let due = full.times(images) - over;
+        // By the list we charge what came; what a provider says is held against both sizes.
+        let by_list = charge.from == ChargeFrom::List;
+        let dear = paid.times(2) >= due + full.times(images);
+        (over > Usd::ZERO && (by_list || dear)).then_some(Shortfall {
+            paid_for: asked,
+            got,
+            over,
+        })
+    }
+}
+
+/// The quality that the answer says it was drawn in, else what was asked.
+fn settled_quality(request: &ImageRequest, response: &ImageResponse) -> Option<Quality> {
+    let said = response.resolved.quality.as_deref();
+    said.and_then(Quality::parse)
+        .filter(|quality| *quality != Quality::Auto)
+        .or(request.quality)
+}
+
+/// Whether a size is that of a resolution, give or take what providers round sides to.
+fn about(a: (u32, u32), b: (u32, u32), resolution: &Resolution) -> bool {
+    let slack = resolution.side / 32;
+    a.0.abs_diff(b.0) <= slack && a.1.abs_diff(b.1) <= slack
+}
+
+/// A decimal count, rounded up.
+fn whole(count: Rate) -> u64 {
+    const ONE: i128 = 1_000_000_000_000;
+    u64::try_from((count.pico() + ONE - 1) / ONE).unwrap_or(0)
+}
+
+/// A decimal count times what one costs.
+fn times(count: Rate, price: Rate) -> Usd {
+    const ONE: i128 = 1_000_000_000_000;
+    let product = count.pico().saturating_mul(price.pico());
+    Pico::new((product + ONE / 2) / ONE).to_usd()
 }

@@ -1,11 +1,17 @@
 //! The price of a request before it is sent.
 
-use super::ask::Ask;
+use super::account::Account;
+use super::ask::{self, Ask};
 use super::book::Book;
+use super::formula::Price;
+use super::modifier::Terms;
 use super::row::ModelRow;
-use super::term::Tally;
-use crate::bill::Quote;
+use super::spread::{End, Spread};
+use super::tally::Tally;
+use super::term::Term;
+use crate::bill::{Line, Quote};
 use crate::image::ImageRequest;
+use crate::money::{Pico, Usd};
 
 /// What a picture measures when neither request nor book tells.
 const UNKNOWN_MODEL_PIXELS: (u32, u32) = (1024, 1024);
@@ -19,10 +25,15 @@ impl Book {
         self.model(&request.model)?.quote(request)
     }
 
+    /// As [`Book::quote`], for an account of which more is known.
+    pub fn quote_for(&self, request: &ImageRequest, account: &Account) -> Option<Quote> {
+        self.model(&request.model)?.quote_for(request, account)
+    }
+
     /// Pixels of the pictures that the request will bring, as far as anybody can know.
     pub fn expected_pixels(&self, request: &ImageRequest) -> (u32, u32) {
         match self.model(&request.model) {
-            Some(row) => row.capability.expected_pixels(&request.size),
+            Some(row) => row.expected_pixels(request),
             None => request.pixels().unwrap_or(UNKNOWN_MODEL_PIXELS),
         }
     }
@@ -31,22 +42,87 @@ impl Book {
 impl ModelRow {
     /// What `request` costs on this model, whichever model it names.
     pub fn quote(&self, request: &ImageRequest) -> Option<Quote> {
-        if !self.prices(request.format) {
-            return None;
-        }
+        self.quote_for(request, &Account::default())
+    }
+
+    /// As [`ModelRow::quote`], for an account of which more is known.
+    pub fn quote_for(&self, request: &ImageRequest, account: &Account) -> Option<Quote> {
+        let terms = self.terms_for(request)?;
         let ask = Ask::before(self, request);
+        let pictures = u64::from(request.n.max(1));
         let mut tally = Tally::new();
-        for term in &self.price.terms {
-            term.per_picture(&ask, u64::from(request.n.max(1)), &mut tally);
+        for term in terms {
+            term.per_picture(&ask, pictures, &mut tally);
             term.per_call(&ask, &mut tally);
         }
-        let ratio = self.price.tier(request.tier);
-        let sum = tally.sum(ratio);
-        Some(Quote {
+        let on = Terms {
+            tier: request.tier,
+            pictures,
+            account,
+        };
+        Some(self.price.total(&tally, &on))
+    }
+
+    /// Pixels of the pictures that the request will bring.
+    pub(super) fn expected_pixels(&self, request: &ImageRequest) -> (u32, u32) {
+        let size = self.capability.expected_pixels(&request.size);
+        match ask::resolution(request) {
+            Some(resolution) => resolution.of(size),
+            None => size,
+        }
+    }
+
+    /// The terms of a request's price; `None` when nobody knows it.
+    pub(super) fn terms_for(&self, request: &ImageRequest) -> Option<&[Term]> {
+        let terms = self.price.terms_for(request);
+        (!terms.is_empty() && self.prices(request.format)).then_some(terms)
+    }
+}
+
+impl Price {
+    /// What a tally comes to after all factors, with what it is made of.
+    pub(super) fn total(&self, tally: &Tally, on: &Terms) -> Quote {
+        let factors = &self.modifiers;
+        let marked = |end| factors.markup(factors.discounted(tally.sum.at(end), end, on));
+        let sum = Spread {
+            low: marked(End::Low),
+            expected: marked(End::Expected),
+            high: marked(End::High),
+        }
+        .map(|sum| factors.fee(sum).to_usd());
+        Quote {
             low: sum.low,
             expected: sum.expected,
             high: sum.high,
-            lines: tally.lines(ratio),
-        })
+            lines: self.lines(tally, on),
+        }
+    }
+
+    /// The expected price, line by line.
+    fn lines(&self, tally: &Tally, on: &Terms) -> Vec<Line> {
+        let factors = &self.modifiers;
+        let of = |cost: Pico| factors.discounted(cost, End::Expected, on);
+        let mut lines = Vec::with_capacity(tally.lines.len() + 2);
+        for line in &tally.lines {
+            lines.push(Line {
+                what: line.what,
+                count: line.count,
+                amount: of(line.cost).to_usd(),
+            });
+        }
+        let net = of(tally.sum.expected);
+        let marked = factors.markup(net);
+        let mut add = |what, before: Usd, after: Usd| {
+            if after != before {
+                lines.push(Line {
+                    what,
+                    count: 1,
+                    amount: after - before,
+                });
+            }
+        };
+        add("markup", net.to_usd(), marked.to_usd());
+        add("fee", marked.to_usd(), factors.fee(marked).to_usd());
+        lines
     }
 }

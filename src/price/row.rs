@@ -1,10 +1,12 @@
 //! One model in the book: what it can do, what it costs, and who says so.
 
 use super::capability;
+use super::formula::Price;
 use super::node::{Fields, Mark, Node, Notes};
+use super::provider::ProviderRow;
 use super::reading;
+use super::resolution::Resolution;
 use super::spread::Spread;
-use super::term::Price;
 use crate::image::{Capability, Format, ModelId, Quality};
 
 /// A model's row.
@@ -18,6 +20,8 @@ pub struct ModelRow {
     pub auto_quality: Spread<Quality>,
     /// What an unsaid or `auto` size may turn out to be, besides the usual.
     pub auto_sizes: Vec<(u32, u32)>,
+    /// Resolutions that the model's sizes come in besides their own.
+    pub resolutions: Vec<&'static Resolution>,
     /// Formats whose price nobody publishes: such a request is unpriced.
     pub unpriced_formats: Vec<Format>,
     /// Where the figures were read.
@@ -35,6 +39,13 @@ impl ModelRow {
     /// Whether pictures of this format have a price.
     pub(super) fn prices(&self, format: Option<Format>) -> bool {
         format.is_none_or(|format| !self.unpriced_formats.contains(&format))
+    }
+
+    /// Takes over what its provider adds to every price, where the row says nothing of its own.
+    pub(super) fn inherit(&mut self, provider: &ProviderRow) {
+        let own = &mut self.price.modifiers;
+        own.markup = own.markup.or(provider.markup);
+        own.fee = own.fee.or(provider.fee);
     }
 
     /// Whether the price holds on `day` (`YYYY-MM-DD`).
@@ -65,6 +76,7 @@ const KNOWN: &[&str] = &[
     "model",
     "aliases",
     "capability",
+    "resolutions",
     "auto",
     "price",
     "unpriced_formats",
@@ -75,6 +87,7 @@ const KNOWN: &[&str] = &[
     "valid_from",
     "valid_to",
     "note",
+    "currency",
 ];
 
 /// `None` when the row cannot stand; all that is wrong with it is noted.
@@ -89,8 +102,8 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Read> {
     let price = fields
         .need("price", notes)
         .and_then(|node| reading::price(node, notes));
-    let source = said(&fields, "source", notes);
-    let as_of = fields.need("as_of", notes).and_then(|node| node.day(notes));
+    let origin = origin(&fields, notes);
+    check_currency(&fields, notes);
     let mut capability = capability?;
     capability.retired_on = fields.get("retired_on").and_then(|node| node.day(notes));
     let successor = fields.get("successor");
@@ -98,20 +111,19 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Read> {
         .and_then(|node| node.model(notes))
         .map(|id| id.to_string());
     let (auto_quality, auto_sizes) = read_auto(&fields, &capability, notes);
+    let origin = origin?;
     let row = ModelRow {
         auto_quality: auto_quality?,
         auto_sizes,
+        resolutions: read_resolutions(&fields, notes),
         unpriced_formats: fields.words("unpriced_formats", notes),
         valid_from: fields.get("valid_from").and_then(|node| node.day(notes)),
         valid_to: fields.get("valid_to").and_then(|node| node.day(notes)),
-        note: fields
-            .get("note")
-            .and_then(|node| node.text(notes))
-            .map(str::to_owned),
         id: id?,
         price: price?,
-        source: source?,
-        as_of: as_of?,
+        source: origin.source,
+        as_of: origin.as_of,
+        note: origin.note,
         capability,
     };
     check_validity(&row, &fields, notes);
@@ -121,6 +133,49 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Read> {
         aliases: read_aliases(&fields, notes),
         successor_at: successor.map_or(node.at, |node| node.at),
     })
+}
+
+/// Who says so, and when it was read.
+pub(super) struct Origin {
+    pub(super) source: String,
+    pub(super) as_of: String,
+    pub(super) note: Option<String>,
+}
+
+/// `source`, `as_of` and, where there is one, `note`.
+pub(super) fn origin(fields: &Fields, notes: &mut Notes) -> Option<Origin> {
+    let source = said(fields, "source", notes);
+    let as_of = fields.need("as_of", notes).and_then(|node| node.day(notes));
+    let note = fields.get("note").and_then(|node| node.text(notes));
+    Some(Origin {
+        note: note.map(str::to_owned),
+        source: source?,
+        as_of: as_of?,
+    })
+}
+
+/// Prices are in US dollars, said or not.
+pub(super) fn check_currency(fields: &Fields, notes: &mut Notes) {
+    let Some(node) = fields.get("currency") else {
+        return;
+    };
+    let text = node.text(notes).unwrap_or("USD");
+    if text != "USD" {
+        notes.add(
+            node.at,
+            format!("`{text}` is no currency that the book reckons in"),
+            "write the prices in USD, converted at the rate you are billed at",
+        );
+    }
+}
+
+fn read_resolutions(fields: &Fields, notes: &mut Notes) -> Vec<&'static Resolution> {
+    let list = fields.get("resolutions").and_then(|node| node.list(notes));
+    let read = |node: &Node| {
+        let wanted = format!("one of {}", Resolution::words());
+        node.read(notes, &wanted, Resolution::find)
+    };
+    list.unwrap_or_default().iter().filter_map(read).collect()
 }
 
 /// A text that is there and not empty.

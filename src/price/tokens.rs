@@ -50,6 +50,8 @@ pub fn grid(q: u64, (width, height): (u32, u32)) -> u64 {
 /// Tokens of one input picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InTokens {
+    /// As many for every picture.
+    Flat(u64),
     /// A token for each patch of `side` by `side` pixels, up to `most`. Worked out from what
     /// edits cost elsewhere, so the most is always possible.
     Patches { side: u32, most: u64 },
@@ -81,6 +83,7 @@ impl InTokens {
 
     fn of_one(&self, input: &Input, ask: &Ask) -> Spread<u64> {
         match (*self, pixels(input)) {
+            (InTokens::Flat(count), _) => Spread::exact(count),
             (InTokens::Patches { side, most }, Some(size)) => Spread {
                 high: most,
                 ..Spread::exact(patches(size, side).min(most))
@@ -125,7 +128,7 @@ impl InTokens {
 }
 
 /// Width and height of an input picture whose bytes are here.
-fn pixels(input: &Input) -> Option<(u32, u32)> {
+pub(super) fn pixels(input: &Input) -> Option<(u32, u32)> {
     let InputSource::Bytes(bytes) = &input.source else {
         return None;
     };

@@ -44,6 +44,26 @@ pub(super) fn check(
         .collect()
 }
 
+/// The number of a file, a place in it, and what is named there.
+pub(super) type Named<'a> = (usize, Mark, &'a str);
+
+/// Notes what is named twice in one file.
+pub(super) fn check_once<'a>(
+    files: &[(&str, &str)],
+    named: impl Iterator<Item = Named<'a>>,
+    problems: &mut Vec<PriceProblem>,
+) {
+    let mut seen: HashMap<(usize, &str), Mark> = HashMap::new();
+    for (file, at, name) in named {
+        if let Some(first) = seen.insert((file, name), at) {
+            let mut notes = Notes::new(files[file].0);
+            let message = format!("{name} already stands in line {}", first.line);
+            notes.add(at, message, "keep one of them");
+            problems.append(&mut notes.found);
+        }
+    }
+}
+
 struct Whole<'a> {
     files: &'a [(&'a str, &'a str)],
     problems: &'a mut Vec<PriceProblem>,

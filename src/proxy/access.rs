@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -29,7 +30,7 @@ pub struct Access {
     /// Further names under which this listener is known (`public_url`).
     pub names: Vec<String>,
     /// The name of apps that give none.
-    pub default_app: Option<(String, Vec<String>)>,
+    pub default_app: Option<(Arc<str>, Vec<Arc<str>>)>,
     /// Whether the listener is reachable from other machines.
     pub wide: bool,
 }
@@ -122,9 +123,9 @@ impl Access {
             .split('+')
             .map(str::trim)
             .filter(|part| !part.is_empty())
-            .map(str::to_owned);
+            .map(Arc::<str>::from);
         let app = parts.next();
-        let tags: Vec<String> = parts.collect();
+        let tags: Vec<Arc<str>> = parts.collect();
         if !self.apps.is_empty() {
             let expected = self.apps.get(app.as_deref()?)?;
             if let Some(expected) = expected
@@ -140,7 +141,7 @@ impl Access {
                 tags,
             },
             (None, Some((app, tags))) => Caller {
-                app: Some(app.clone()),
+                app: Some(Arc::clone(app)),
                 from: CallerFrom::Run,
                 tags: tags.clone(),
             },

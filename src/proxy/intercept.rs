@@ -36,8 +36,7 @@ pub(super) struct Inside {
 #[derive(Clone, Debug)]
 struct Target {
     provider: Arc<Provider>,
-    host: String,
-    port: u16,
+    destination: Destination,
 }
 
 impl Inside {
@@ -51,8 +50,11 @@ impl Inside {
             caller,
             place: Some(Target {
                 provider,
-                host: host.to_owned(),
-                port,
+                destination: Destination {
+                    tls: true,
+                    host: host.into(),
+                    port,
+                },
             }),
         }
     }
@@ -91,10 +93,13 @@ async fn secure(
     target: Target,
     closing: Closing,
 ) {
-    let config = match proxy.authority.server_config(&target.host, true) {
+    let config = match proxy
+        .authority
+        .server_config(&target.destination.host, true)
+    {
         Ok(config) => config,
         Err(error) => {
-            tracing::error!(host = target.host, %error, "no certificate could be made");
+            tracing::error!(host = %target.destination.host, %error, "no certificate could be made");
             return;
         }
     };
@@ -123,8 +128,8 @@ fn distrusted(proxy: &Proxy, target: &Target, caller: &Caller, error: &io::Error
         "it hung up"
     };
     proxy.pipeline.distrusted(Distrust {
-        host: target.host.clone(),
-        app: caller.app.clone(),
+        host: target.destination.host.to_string(),
+        app: caller.app.as_deref().map(str::to_owned),
         how: how.to_owned(),
     });
 }
@@ -215,14 +220,13 @@ async fn request_inside(
     if let Some(other) = other_host(&request, &target, sni.as_deref()) {
         let text = format!(
             "the tunnel leads to {} and the request is for {other}",
-            target.host
+            target.destination.host
         );
         return plain(StatusCode::MISDIRECTED_REQUEST, &text);
     }
     let destination = Destination {
         tls,
-        host: target.host.as_str().into(),
-        port: target.port,
+        ..target.destination
     };
     proxy
         .call(
@@ -239,7 +243,7 @@ async fn request_inside(
 
 /// The first name that is not the tunnel's, if any.
 fn other_host(request: &Request<Incoming>, target: &Target, sni: Option<&str>) -> Option<String> {
-    if let Some(sni) = sni.filter(|sni| *sni != target.host) {
+    if let Some(sni) = sni.filter(|sni| **sni != *target.destination.host) {
         return Some(sni.to_owned());
     }
     let header = request
@@ -256,6 +260,12 @@ fn other_host(request: &Request<Incoming>, target: &Target, sni: Option<&str>) -
 }
 
 fn is_same(name: &str, target: &Target) -> bool {
+    let Destination {
+        host: ours, port, ..
+    } = &target.destination;
+    if name == &**ours {
+        return true;
+    }
     let Ok(authority) = name.parse::<http::uri::Authority>() else {
         return false;
     };
@@ -264,8 +274,7 @@ fn is_same(name: &str, target: &Target) -> bool {
         .trim_start_matches('[')
         .trim_end_matches(']')
         .trim_end_matches('.');
-    host.eq_ignore_ascii_case(&target.host)
-        && authority.port_u16().is_none_or(|port| port == target.port)
+    host.eq_ignore_ascii_case(ours) && authority.port_u16().is_none_or(|named| named == *port)
 }
 
 /// The client's connection with the bytes that were read ahead put back in front.

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 use crate::action::Via;
 use crate::listen::{Closing, Listener};
-use crate::pipeline::{Arrived, Body, Caller, Pipeline, Provider};
+use crate::pipeline::{Arrived, Body, Caller, Pipeline, Provider, own_headers};
 use crate::task::Tasks;
 use crate::upstream::{Destination, Outbound, Upstream};
 use crate::wire::{RequestHead, Rope};
@@ -195,7 +195,8 @@ impl Proxy {
             let request = request.map(Outbound::Passing);
             return pass::through(self, request, &destination, false).await;
         };
-        let caller = caller.told_by(&head.headers);
+        let told = own_headers::Told::read(&head.headers);
+        let caller = caller.told_by(&told, &head.headers);
         let body = match guard::whole_body(request.into_body(), MAX_CALL).await {
             Ok(body) => body,
             Err(guard::NoBody::TooLarge) => return self.pipeline.too_large(&recognised, MAX_CALL),
@@ -215,12 +216,13 @@ impl Proxy {
             return pass::through(self, request, &destination, false).await;
         }
         let arrived = Arrived {
-            head,
+            head: Arc::new(head),
             body,
             provider: site.provider,
             destination: site.destination,
             via: site.via,
             caller,
+            told,
             recognised,
         };
         Arc::clone(&self.pipeline).handle(arrived).await

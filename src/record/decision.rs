@@ -384,8 +384,9 @@ impl AttemptRecord {
         }
     }
 
-    /// It brought pictures, `asked_n` of them or fewer, and cost `charge`.
-    pub fn answer(&mut self, response: &ImageResponse, asked_n: u32, charge: Charge) {
+    /// It brought pictures, `asked_n` of them or fewer, and cost `charge`. The billing signals of
+    /// the answer move here.
+    pub fn answer(&mut self, response: &mut ImageResponse, asked_n: u32, charge: Charge) {
         let images = u32::try_from(response.images.len()).unwrap_or(u32::MAX);
         self.outcome = if images < asked_n {
             Outcome::Partial
@@ -399,7 +400,8 @@ impl AttemptRecord {
             _ => Billed::Yes,
         };
         self.charge(charge);
-        self.codes(&response.codes);
+        // Whoever is answered from memory later was not billed.
+        self.codes(std::mem::take(&mut response.codes));
     }
 
     /// It brought none. `prompt` is kept out of the provider's words as `prompts` demands.
@@ -435,10 +437,10 @@ impl AttemptRecord {
     }
 
     /// Keeps the billing signals of an answer.
-    pub fn codes(&mut self, codes: &Codes) {
-        self.request_id.clone_from(&codes.request_id);
-        for (name, text) in &codes.entries {
-            self.codes.put(name.clone(), text.clone());
+    pub fn codes(&mut self, codes: Codes) {
+        self.request_id = codes.request_id;
+        for (name, text) in codes.entries {
+            self.codes.put(name, text);
         }
     }
 }
@@ -576,7 +578,7 @@ pub(super) mod tests {
         second.charge(charge("0.036"));
         let mut codes = Codes::default();
         codes.put("usage.output_tokens", "4160");
-        second.codes(&codes);
+        second.codes(codes);
         all.attempts = vec![first, second];
         all.credential = Some("0badcafe".into());
         all.tags = vec!["background".into()];

@@ -19,13 +19,14 @@ use tokio::sync::{broadcast, watch};
 use super::decision::Decision;
 use super::facts::Id;
 use super::fit::{Line, render};
+use super::lines::Lines;
 use super::notice::{Amend, Notice, NoticeKind, NoticeLevel};
 use super::rotation::{Rotation, Sheet};
 
 /// Most bytes that wait to be written: eight thousand usual lines.
 const MOST_WAITING: usize = 16 << 20;
 /// How long the writer gathers lines before it writes them.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(5);
 /// How long it waits before it tries a failed write again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How many lines a subscriber may lag behind before it misses some.
@@ -75,8 +76,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    lines: Vec<Arc<str>>,
-    bytes: usize,
+    lines: Lines,
     /// Lines taken in since the start.
     taken: u64,
     /// Lines turned away since the last batch.
@@ -139,6 +139,7 @@ impl Log {
             shared: Arc::clone(&shared),
             sheet,
             lost: 0,
+            batch: Lines::default(),
         };
         let thread = std::thread::Builder::new()
             .name("decision-log".to_owned())
@@ -189,7 +190,7 @@ impl Log {
 
     fn put<L: Line>(&self, line: &L) {
         match render(line) {
-            Ok(text) => self.shared.put(text.into()),
+            Ok(text) => self.shared.put(&text),
             Err(error) => {
                 self.shared.queue.lock().lost += 1;
                 tracing::error!(%error, "a line of the decision log could not be written as JSON");
@@ -246,20 +247,19 @@ impl Shared {
         }
     }
 
-    fn put(&self, line: Arc<str>) {
+    fn put(&self, line: &str) {
         if self.readers.receiver_count() > 0 {
             // Nobody listening any more is no failure.
-            let _ = self.readers.send(Arc::clone(&line));
+            let _ = self.readers.send(line.into());
         }
         let mut queue = self.queue.lock();
         if queue.unwritten {
             return;
         }
-        if queue.bytes + line.len() > self.most_waiting {
+        if queue.lines.bytes() + line.len() > self.most_waiting {
             queue.lost += 1;
             return;
         }
-        queue.bytes += line.len();
         queue.taken += 1;
         queue.lines.push(line);
         if queue.asleep {
@@ -290,20 +290,23 @@ struct Writer {
     sheet: Sheet,
     /// Lines turned away and not yet told of.
     lost: u64,
+    /// The lines in hand; its memory and the queue's are exchanged.
+    batch: Lines,
 }
 
 impl Writer {
     fn run(&mut self) {
-        while let Some(batch) = self.gather() {
-            let whole = self.write(&batch);
+        while self.gather() {
+            let whole = self.write();
+            self.batch.clear();
             if whole && self.lost > 0 {
                 self.tell_lost();
             }
         }
     }
 
-    /// What has been queued, once there is something; `None` at the end.
-    fn gather(&mut self) -> Option<Vec<Arc<str>>> {
+    /// Takes what has been queued, once there is something; false at the end.
+    fn gather(&mut self) -> bool {
         let shared = &self.shared;
         let mut queue = shared.queue.lock();
         while queue.lines.is_empty() && queue.lost == 0 && !queue.closed {
@@ -313,28 +316,29 @@ impl Writer {
         }
         queue.asleep = false;
         if queue.lines.is_empty() && queue.lost == 0 {
-            return None;
+            return false;
         }
         if !queue.hurry && !queue.closed {
             shared.wake.wait_for(&mut queue, GATHER);
         }
         queue.hurry = false;
-        queue.bytes = 0;
         let lost = std::mem::take(&mut queue.lost);
         self.lost += lost;
         if lost > 0 {
             shared.progress.send_modify(|now| now.lost += lost);
         }
-        Some(std::mem::take(&mut queue.lines))
+        std::mem::swap(&mut queue.lines, &mut self.batch);
+        true
     }
 
     /// Writes the lines, however often that takes; `false` when the log was closed before it
     /// could be done.
-    fn write(&mut self, mut lines: &[Arc<str>]) -> bool {
-        while !lines.is_empty() {
-            match self.sheet.append(lines) {
+    fn write(&mut self) -> bool {
+        let mut written = 0;
+        while written < self.batch.count() {
+            match self.sheet.append(&self.batch, written) {
                 Ok(count) => {
-                    lines = &lines[count..];
+                    written += count;
                     self.succeeded(count as u64);
                 }
                 Err(error) => {
@@ -342,7 +346,7 @@ impl Writer {
                     if !self.pause() {
                         tracing::error!(
                             path = %self.shared.path.display(),
-                            lines = lines.len(),
+                            lines = self.batch.count() - written,
                             "lines of the decision log could not be written before the end"
                         );
                         return false;
@@ -400,7 +404,11 @@ impl Writer {
         )
         .with("lines", lost.to_string());
         let Ok(text) = render(&notice) else { return };
-        if self.sheet.append(&[text]).is_ok() {
+        if self
+            .sheet
+            .append(&Lines::from_iter([text.as_str()]), 0)
+            .is_ok()
+        {
             self.lost = 0;
         }
     }

@@ -7,6 +7,7 @@
 pub mod decision;
 pub mod facts;
 pub mod fit;
+mod lines;
 pub mod log;
 pub mod notice;
 mod rotation;

@@ -13,6 +13,8 @@ use std::time::SystemTime;
 use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::lines::Lines;
+
 /// When a log file is put away, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -104,7 +106,7 @@ pub(super) struct Sheet {
 }
 
 /// Most bytes of one write.
-const CHUNK: usize = 1 << 20;
+const CHUNK: u64 = 1 << 20;
 
 impl Sheet {
     /// Opens the log for appending; makes it, and its directory, for its owner alone.
@@ -125,29 +127,29 @@ impl Sheet {
         })
     }
 
-    /// Writes as many of `lines` as one write takes; says how many are on file now. Each line
-    /// ends in a newline.
-    pub(super) fn append(&mut self, lines: &[impl AsRef<str>]) -> io::Result<usize> {
+    /// Writes as many of `lines`, from the one at `from` on, as one write takes; says how many are
+    /// on file now.
+    pub(super) fn append(&mut self, lines: &Lines, from: usize) -> io::Result<usize> {
         let Some(lock) = self.lock.as_ref().map(File::try_clone).transpose()? else {
-            return self.write(lines, u64::MAX);
+            return self.write(lines, from, u64::MAX);
         };
         loop {
             shared(&lock);
-            let wrote = self.append_locked(lines);
+            let wrote = self.append_locked(lines, from);
             free(&lock);
             match wrote {
                 Ok(Some(count)) => return Ok(count),
-                Ok(None) => self.rotate(&lock, lines)?,
+                Ok(None) => self.rotate(&lock, first(lines, from))?,
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// `None` when the file has to be put away first.
-    fn append_locked(&mut self, lines: &[impl AsRef<str>]) -> io::Result<Option<usize>> {
+    fn append_locked(&mut self, lines: &Lines, from: usize) -> io::Result<Option<usize>> {
         self.follow()?;
-        match self.room(first(lines))? {
-            Some(room) => self.write(lines, room).map(Some),
+        match self.room(first(lines, from))? {
+            Some(room) => self.write(lines, from, room).map(Some),
             None => Ok(None),
         }
     }
@@ -179,38 +181,29 @@ impl Sheet {
         Ok((!over && room >= first).then_some(room))
     }
 
-    fn write(&mut self, lines: &[impl AsRef<str>], room: u64) -> io::Result<usize> {
-        let mut chunk: Vec<u8> = Vec::with_capacity(CHUNK.min(lines.len() * 2048));
-        if self.torn {
-            chunk.push(b'\n');
-        }
-        let mut count = 0;
-        let most = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK);
-        for line in lines {
-            if count > 0 && chunk.len() + line.as_ref().len() > most {
-                break;
-            }
-            chunk.extend_from_slice(line.as_ref().as_bytes());
-            count += 1;
-        }
+    fn write(&mut self, lines: &Lines, from: usize, room: u64) -> io::Result<usize> {
+        let (chunk, count) = lines.chunk(from, room.min(CHUNK));
         // Until the write has succeeded nobody knows where it stopped.
-        self.torn = self.lock.is_some();
-        self.file.write_all(&chunk)?;
+        if std::mem::replace(&mut self.torn, self.lock.is_some()) {
+            self.file.write_all(format!("\n{chunk}").as_bytes())?;
+        } else {
+            self.file.write_all(chunk.as_bytes())?;
+        }
         self.torn = false;
         Ok(count)
     }
 
-    fn rotate(&mut self, lock: &File, lines: &[impl AsRef<str>]) -> io::Result<()> {
+    fn rotate(&mut self, lock: &File, first: u64) -> io::Result<()> {
         alone(lock);
-        let rotated = self.rotate_locked(lines);
+        let rotated = self.rotate_locked(first);
         free(lock);
         rotated
     }
 
-    fn rotate_locked(&mut self, lines: &[impl AsRef<str>]) -> io::Result<()> {
+    fn rotate_locked(&mut self, first: u64) -> io::Result<()> {
         // Another process may have been first.
         self.follow()?;
-        if self.room(first(lines))?.is_some() {
+        if self.room(first)?.is_some() {
             return Ok(());
         }
         fs::rename(&self.path, self.next_name()?)?;
@@ -249,8 +242,8 @@ impl Sheet {
 }
 
 /// How many bytes the next line takes.
-fn first(lines: &[impl AsRef<str>]) -> u64 {
-    lines.first().map_or(0, |line| line.as_ref().len() as u64)
+fn first(lines: &Lines, from: usize) -> u64 {
+    lines.chunk(from, 0).0.len() as u64
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -326,11 +319,16 @@ mod tests {
         }
     }
 
-    fn fill(sheet: &mut Sheet, mut lines: &[String]) {
-        while !lines.is_empty() {
-            let count = sheet.append(lines).unwrap();
-            lines = &lines[count..];
+    fn fill(sheet: &mut Sheet, lines: &[String]) {
+        let lines = Lines::from_iter(lines.iter().map(String::as_str));
+        let mut written = 0;
+        while written < lines.count() {
+            written += sheet.append(&lines, written).unwrap();
         }
+    }
+
+    fn put(sheet: &mut Sheet, line: &str) {
+        fill(sheet, &[line.to_owned()]);
     }
 
     fn numbered(who: &str, count: u32) -> Vec<String> {
@@ -342,7 +340,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state/decisions.jsonl");
         let mut sheet = Sheet::open(&path, small(1 << 20, 3)).unwrap();
-        sheet.append(&["a\n"]).unwrap();
+        put(&mut sheet, "a\n");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let parent = fs::metadata(path.parent().unwrap()).unwrap();
         assert_eq!(parent.mode() & 0o777, 0o700);
@@ -388,7 +386,7 @@ mod tests {
         let yesterday = SystemTime::now() - Duration::from_secs(86_400);
         File::open(&path).unwrap().set_modified(yesterday).unwrap();
         let mut sheet = Sheet::open(&path, Rotation::default()).unwrap();
-        sheet.append(&["new\n"]).unwrap();
+        put(&mut sheet, "new\n");
         let old = dir
             .path()
             .join(format!("decisions-{}.1.jsonl", day_of(yesterday)));
@@ -402,7 +400,7 @@ mod tests {
         let path = dir.path().join("decisions.jsonl");
         fs::write(&path, "{\"v\":1,\"ty").unwrap();
         let mut sheet = Sheet::open(&path, Rotation::default()).unwrap();
-        sheet.append(&["whole\n"]).unwrap();
+        put(&mut sheet, "whole\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"v\":1,\"ty\nwhole\n");
     }
 
@@ -411,9 +409,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("decisions.jsonl");
         let mut sheet = Sheet::open(&path, Rotation::default()).unwrap();
-        sheet.append(&["one\n"]).unwrap();
+        put(&mut sheet, "one\n");
         fs::rename(&path, dir.path().join("elsewhere")).unwrap();
-        sheet.append(&["two\n"]).unwrap();
+        put(&mut sheet, "two\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
     }
 

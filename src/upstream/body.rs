@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 
+use super::pool::Leased;
 use crate::wire::Rope;
 
 /// The body of a request that goes out.
@@ -71,37 +72,41 @@ impl Body for Outbound {
     }
 }
 
-/// The body of an answer, and the connection it came on, which goes back to the pool when the
-/// body has been read to its end and is closed when it has not.
+/// The body of an answer, and the connection it comes on, which is driven by reading the body,
+/// goes back to the pool when it has been read to its end and is closed when it has not.
 #[derive(Debug)]
 pub struct Inbound {
     incoming: Incoming,
-    back: Option<super::pool::Back>,
+    leased: Option<Leased>,
 }
 
 impl Inbound {
-    pub(super) fn new(incoming: Incoming, back: super::pool::Back) -> Inbound {
+    pub(super) fn new(incoming: Incoming, leased: Leased) -> Inbound {
         let mut inbound = Inbound {
             incoming,
-            back: Some(back),
+            leased: Some(leased),
         };
         inbound.give_back_at_end();
         inbound
     }
 
-    /// A body on a connection that is shared anyway.
+    /// A body on a connection that is shared, and driven by itself.
     pub(super) fn shared(incoming: Incoming) -> Inbound {
         Inbound {
             incoming,
-            back: None,
+            leased: None,
         }
     }
 
     fn give_back_at_end(&mut self) {
-        if self.incoming.is_end_stream()
-            && let Some(back) = self.back.take()
-        {
-            back.give();
+        if self.incoming.is_end_stream() {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(leased) = self.leased.take() {
+            leased.give();
         }
     }
 }
@@ -114,13 +119,15 @@ impl Body for Inbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(leased) = &mut self.leased
+        {
+            leased.one.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
         match &polled {
-            Poll::Ready(None) => {
-                if let Some(back) = self.back.take() {
-                    back.give();
-                }
-            }
+            Poll::Ready(None) => self.give_back(),
             Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
             _ => {}
         }

@@ -6,13 +6,14 @@
 pub mod body;
 pub mod decode;
 pub mod dial;
+mod one;
 mod pool;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use http::{HeaderName, Request, Response, Version, header};
 use thiserror::Error;
 
 pub use body::{Inbound, Outbound};
@@ -202,10 +203,8 @@ impl Upstream {
     ) -> Result<Response<Inbound>, Exchange> {
         address(&mut request, to, &taken);
         match taken {
-            Taken::One(mut sender) => match sender.try_send_request(request).await {
-                Ok(response) => {
-                    Ok(response.map(|body| Inbound::new(body, self.pool.back(to.clone(), sender))))
-                }
+            Taken::One(mut leased) => match leased.one.send(request).await {
+                Ok(response) => Ok(response.map(|body| Inbound::new(body, leased))),
                 Err(mut error) => Err(Exchange::of(error.take_message(), &error.into_error(), to)),
             },
             Taken::Two(mut sender) => match sender.try_send_request(request).await {
@@ -241,12 +240,12 @@ fn address(request: &mut Request<Outbound>, to: &Destination, taken: &Taken) {
         Taken::One(_) => {
             *request.version_mut() = Version::HTTP_11;
             if let Ok(host) = authority.parse() {
-                request.headers_mut().insert(http::header::HOST, host);
+                request.headers_mut().insert(header::HOST, host);
             }
         }
         Taken::Two(_) => {
             *request.version_mut() = Version::HTTP_2;
-            request.headers_mut().remove(http::header::HOST);
+            request.headers_mut().remove(header::HOST);
             let target = request.uri().path_and_query().cloned();
             let mut parts = http::uri::Parts::default();
             parts.scheme = Some(if to.tls {
@@ -266,28 +265,27 @@ fn address(request: &mut Request<Outbound>, to: &Destination, taken: &Taken) {
 /// Takes off the headers that belong to one connection only (RFC 9110, 7.6.1), and those that
 /// `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
-    const OF_THE_HOP: [&str; 8] = [
-        "connection",
-        "proxy-connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "transfer-encoding",
-        "upgrade",
+    static OF_THE_HOP: [HeaderName; 8] = [
+        header::CONNECTION,
+        HeaderName::from_static("proxy-connection"),
+        HeaderName::from_static("keep-alive"),
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
     ];
     let named: Vec<String> = headers
-        .get_all("connection")
+        .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
-    for name in OF_THE_HOP
-        .iter()
-        .copied()
-        .chain(named.iter().map(String::as_str))
-    {
+    for name in &OF_THE_HOP {
         headers.remove(name);
+    }
+    for name in &named {
+        headers.remove(name.as_str());
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 
 use super::dial::{DialError, Dialer, Protocol};
+use super::one::One;
 use super::{Destination, Outbound};
 use crate::task::Tasks;
 
@@ -22,16 +23,15 @@ const KEPT: usize = 64;
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-type One = http1::SendRequest<Outbound>;
 type Two = http2::SendRequest<Outbound>;
 
 /// A connection to send one request on.
 pub(super) enum Taken {
-    One(One),
+    One(Leased),
     Two(Two),
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Lane {
     /// Warm HTTP/1.1 connections with the time since when they wait.
     idle: Vec<(One, Instant)>,
@@ -42,7 +42,7 @@ struct Lane {
 pub(super) struct Pool {
     dialer: Dialer,
     lanes: DashMap<Destination, Arc<Mutex<Lane>>>,
-    /// Connection drivers are counted apart: shutdown waits for calls, not for idle connections.
+    /// Drivers of shared connections, counted apart: shutdown waits for calls, not for these.
     drivers: Tasks,
 }
 
@@ -77,37 +77,30 @@ impl Pool {
     /// A connection that waits, or a new one; `fresh` insists on a new one.
     pub(super) async fn take(&self, to: &Destination, fresh: bool) -> Result<Taken, DialError> {
         let lane = self.lane(to);
-        while let Some(taken) = waiting(&lane, fresh) {
-            match taken {
-                Taken::Two(sender) => return Ok(Taken::Two(sender)),
-                // The connection's task may still be turning the last answer over.
-                Taken::One(mut sender) => {
-                    if sender.ready().await.is_ok() {
-                        return Ok(Taken::One(sender));
+        while let Some(waiting) = waiting(&lane, fresh) {
+            match waiting {
+                Waiting::Two(sender) => return Ok(Taken::Two(sender)),
+                // The provider may have closed it, or the last answer not be quite over.
+                Waiting::One(mut one) => {
+                    if one.ready().await {
+                        return Ok(Taken::One(Leased { one, lane }));
                     }
                 }
             }
         }
-        self.open(to, &lane).await
+        self.open(to, lane).await
     }
 
-    async fn open(&self, to: &Destination, lane: &Mutex<Lane>) -> Result<Taken, DialError> {
+    async fn open(&self, to: &Destination, lane: Arc<Mutex<Lane>>) -> Result<Taken, DialError> {
         let (stream, protocol) = self.dialer.connect(to).await?;
-        let io = TokioIo::new(stream);
         let refused = |error: hyper::Error| DialError::Handshake {
             to: to.to_string(),
             why: error.to_string(),
         };
         match protocol {
             Protocol::Http1 => {
-                let (sender, connection) =
-                    http1::Builder::new().handshake(io).await.map_err(refused)?;
-                self.drivers.spawn(async move {
-                    if let Err(error) = connection.with_upgrades().await {
-                        tracing::debug!(%error, "a connection to a provider ended");
-                    }
-                });
-                Ok(Taken::One(sender))
+                let one = One::open(stream).await.map_err(refused)?;
+                Ok(Taken::One(Leased { one, lane }))
             }
             Protocol::Http2 => {
                 let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -116,7 +109,7 @@ impl Pool {
                     .initial_connection_window_size(CONNECTION_WINDOW)
                     .keep_alive_interval(Duration::from_secs(20))
                     .keep_alive_timeout(Duration::from_secs(20))
-                    .handshake(io)
+                    .handshake(TokioIo::new(stream))
                     .await
                     .map_err(refused)?;
                 self.drivers.spawn(async move {
@@ -129,55 +122,46 @@ impl Pool {
             }
         }
     }
+}
 
-    /// The way back for a connection that is in use.
-    pub(super) fn back(&self, to: Destination, sender: One) -> Back {
-        Back {
-            lane: self.lane(&to),
-            sender,
-        }
-    }
+enum Waiting {
+    One(One),
+    Two(Two),
 }
 
 /// The next connection that waits, unless a new one is insisted on.
-fn waiting(lane: &Mutex<Lane>, fresh: bool) -> Option<Taken> {
+fn waiting(lane: &Mutex<Lane>, fresh: bool) -> Option<Waiting> {
     if fresh { None } else { pop(&mut lane.lock()) }
 }
 
-fn pop(lane: &mut Lane) -> Option<Taken> {
+fn pop(lane: &mut Lane) -> Option<Waiting> {
     if let Some(shared) = &lane.shared {
         if !shared.is_closed() {
-            return Some(Taken::Two(shared.clone()));
+            return Some(Waiting::Two(shared.clone()));
         }
         lane.shared = None;
     }
-    while let Some((sender, since)) = lane.idle.pop() {
-        if since.elapsed() > IDLE {
-            lane.idle.clear(); // those below have waited longer still
-        } else if !sender.is_closed() {
-            return Some(Taken::One(sender));
-        }
+    let (one, since) = lane.idle.pop()?;
+    if since.elapsed() > IDLE {
+        lane.idle.clear(); // those below have waited longer still
+        return None;
     }
-    None
+    Some(Waiting::One(one))
 }
 
-/// Returns a connection to the pool; dropped instead, the connection closes.
-pub(super) struct Back {
+/// A connection in use. Dropped before [`Leased::give`] it closes.
+#[derive(Debug)]
+pub(super) struct Leased {
+    pub(super) one: One,
     lane: Arc<Mutex<Lane>>,
-    sender: One,
 }
 
-impl std::fmt::Debug for Back {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Back")
-    }
-}
-
-impl Back {
+impl Leased {
+    /// Returns the connection to the pool.
     pub(super) fn give(self) {
         let mut lane = self.lane.lock();
-        if lane.idle.len() < KEPT && !self.sender.is_closed() {
-            lane.idle.push((self.sender, Instant::now()));
+        if lane.idle.len() < KEPT && !self.one.is_closed() {
+            lane.idle.push((self.one, Instant::now()));
         }
     }
 }

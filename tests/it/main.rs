@@ -6,14 +6,17 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod books_balance;
 mod bytes;
 mod cache;
+mod charges;
 mod crash;
 mod dialects;
 mod examples;
 mod floors;
 mod habits;
 mod harness;
+mod price_command;
 mod rules;
 mod trust;
 mod tunnels;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::paint::{Ink, Row, columns, tame};
+use crate::cli::paint::{Ink, Row, columns, tame};
 use crate::money::Usd;
 
 /// How a line looks.

@@ -382,6 +382,8 @@ fn read_usage(usage: &Node) -> Usage {
         text_out: plus(of(drawn, "TEXT"), count("thoughtsTokenCount")),
         image_out: of(drawn, "IMAGE"),
         credits: None,
+        units: None,
+        millis: None,
         reported: provisioned.then_some(Usd::ZERO),
     }
 }

@@ -11,15 +11,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{
     Entry, FailureView, HookOutcome, LoadProblem, OnError, Plugin, PluginSource, Plugins, Prices,
 };
-use crate::action::{Action, CallView, Via, World};
+use crate::action::{Action, CallView, Headers, Via, World};
 use crate::bill::{Line, Quote};
 use crate::image::{Billed, Failure, FailureKind, ImageRequest, ModelId, Tier};
 use crate::money::Usd;
+use crate::wire::RequestHead;
 
 /// A book of three models; the first half of a cent a picture.
 struct Book;
@@ -116,21 +118,24 @@ fn all(problems: &[LoadProblem]) -> String {
 }
 
 fn call(prompt: &str, tags: &[&str]) -> CallView {
-    let request = ImageRequest::new(ModelId::new("openai", "gpt-image-2"), prompt);
-    let quote = Book.quote(&request);
+    let request = Arc::new(ImageRequest::new(
+        ModelId::new("openai", "gpt-image-2"),
+        prompt,
+    ));
+    let quote = Book.quote(&request).map(Arc::new);
     CallView {
         app: "catalog".into(),
-        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        tags: tags.iter().map(|tag| Arc::from(*tag)).collect(),
         user: None,
         credential: Some("0badcafe".into()),
-        headers: Arc::new(BTreeMap::from([("user-agent".into(), "tests".into())])),
+        headers: headers(),
         at: "2026-11-22T23:10:00Z".parse().unwrap(),
         deadline: None,
         max_cost: None,
         via: Via::Gateway,
         dialect: "openai",
         sdk_retry: 0,
-        asked: Arc::new(request.clone()),
+        asked: Arc::clone(&request),
         asked_quote: quote.clone(),
         asked_pixels: (1024, 1024),
         request,
@@ -144,6 +149,22 @@ fn call(prompt: &str, tags: &[&str]) -> CallView {
             classes: classes(),
         }),
     }
+}
+
+/// Headers of a call, a secret one among them.
+fn headers() -> Headers {
+    let mut headers = HeaderMap::new();
+    headers.insert("user-agent", HeaderValue::from_static("tests"));
+    headers.insert(
+        "authorization",
+        HeaderValue::from_static("Bearer sk-canary"),
+    );
+    Headers::of(Arc::new(RequestHead {
+        method: http::Method::POST,
+        host: "api.openai.com".into(),
+        target: http::uri::PathAndQuery::from_static("/v1/images/generations"),
+        headers,
+    }))
 }
 
 fn failure(kind: FailureKind, times: u32) -> FailureView {

@@ -1,5 +1,10 @@
 //! Prices held against published figures, and the laws that every book keeps.
 
+mod nonsense;
+mod printing;
+mod table;
+mod terms;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -601,17 +606,15 @@ fn every_row_says_where_and_when_it_was_read_and_what_follows_it() {
             "{} cannot draw what is usual",
             row.id
         );
-        if let Some(successor) = &row.capability.successor {
-            let successor = book.model(&id(successor)).expect("a successor has a row");
-            assert_eq!(
-                successor.capability.retired_on, None,
-                "{} leads to a retired model",
-                row.id
-            );
-        }
+        let gone = row.capability.retired(&row.as_of);
+        let Some(successor) = &row.capability.successor else {
+            assert!(!gone, "{} is gone and leads nowhere", row.id);
+            continue;
+        };
+        let successor = book.model(&id(successor)).expect("a successor has a row");
         assert!(
-            row.capability.retired_on.is_none() || row.capability.successor.is_some(),
-            "{}",
+            !successor.capability.retired(&row.as_of),
+            "{} leads to a retired model",
             row.id
         );
     }
@@ -621,7 +624,7 @@ fn every_row_says_where_and_when_it_was_read_and_what_follows_it() {
             .capability
             .retired("2026-05-12")
     );
-    assert_eq!(book.models().count(), 33);
+    assert_eq!(book.models().count(), 256);
 }
 
 #[test]
@@ -705,138 +708,12 @@ fn a_price_holds_for_its_days() {
     );
 }
 
-#[track_caller]
-fn refused(text: &str, line: usize, words: &str) {
-    let problems = overlay(text).expect_err("the file is wrong");
-    let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert!(
-        problems
-            .iter()
-            .any(|problem| problem.line == line && problem.message.contains(words)),
-        "no problem in line {line} says `{words}`: {said:#?}"
-    );
-    assert!(
-        problems
-            .iter()
-            .all(|problem| problem.file == "mine.yaml" && !problem.remedy.is_empty())
-    );
-}
-
-#[test]
-fn a_mistake_is_named_with_its_line_and_its_remedy() {
-    let with = |old: &str, new: &str| STUDIO.replace(old, new);
-    refused(&with("0.0025", "-1"), 4, "`-1` is not an exact price");
-    refused(&with("0.0025", "1e-3"), 4, "`1e-3` is not an exact price");
-    refused(&with("0.0025", ".nan"), 4, "`.nan` is not an exact price");
-    refused(
-        &with("per_image", "per_pixl"),
-        4,
-        "a price has no `per_pixl`",
-    );
-    refused(&with("0.0025", "{fine: 0.1}"), 4, "`fine` is no quality");
-    refused(&with("0.0025", "{low: {big: 0.1}}"), 4, "`big` is no size");
-    refused(
-        &with("0.0025}", "0.0025, tiers: {slow: 1/2}}"),
-        4,
-        "`slow` is no tier",
-    );
-    refused(
-        &with("0.0025}", "0.0025, tiers: {batch: 0}}"),
-        4,
-        "`0` is not a factor",
-    );
-    refused(&with("[generate]", "[paint]"), 3, "`paint` is no operation");
-    refused(
-        &with("usual: 1024x1024", "usual: large"),
-        3,
-        "`large` is not a size",
-    );
-    refused(&with("  source: our own meter\n", ""), 2, "has no `source`");
-    refused(&with("  as_of: 2026-11-01\n", ""), 2, "has no `as_of`");
-    refused(
-        &with("2026-11-01", "2026-13-01"),
-        6,
-        "`2026-13-01` is not a day",
-    );
-    refused(&with("studio/flux", "flux"), 2, "`flux` is not a model");
-    refused(
-        &with("formats: [png]}", "formats: [png], qualities: [low, high]}"),
-        2,
-        "what `auto` comes to",
-    );
-    refused(
-        &format!("{STUDIO}  successor: studio/none\n"),
-        7,
-        "the successor studio/none",
-    );
-    refused(&format!("{STUDIO}  colour: red\n"), 7, "has no `colour`");
-    refused(
-        &format!("{STUDIO}  source: twice\n"),
-        7,
-        "`source` already stands in line 5",
-    );
-    refused(
-        &format!("{STUDIO}{}", &STUDIO["models:\n".len()..]),
-        7,
-        "already has a price for these days in line 2",
-    );
-    refused(
-        &format!("{STUDIO}  aliases: [studio/flux]\n"),
-        7,
-        "is a model of its own",
-    );
-    refused(
-        &format!("{STUDIO}  aliases: [openai/dall-e-3]\n"),
-        7,
-        "is a model of its own",
-    );
-    refused(
-        &format!("{STUDIO}  aliases: [studio/a, studio/a]\n"),
-        7,
-        "stands here twice",
-    );
-    refused(
-        &format!("{STUDIO}  valid_from: 2026-02-01\n  valid_to: 2026-01-01\n"),
-        8,
-        "the price ends on",
-    );
-    let other = STUDIO["models:\n".len()..].replace("studio/flux", "studio/two");
-    let ring = format!("{STUDIO}  aliases: [studio/two]\n{other}  aliases: [studio/flux]\n");
-    refused(&ring, 7, "`studio/two` is a model of its own");
-    refused(&ring, 13, "`studio/flux` is a model of its own");
-    let shared = format!("{STUDIO}  aliases: [studio/x]\n{other}  aliases: [studio/x]\n");
-    refused(&shared, 13, "already stands for studio/flux");
-    refused("", 1, "the file is empty");
-    refused("models: [", 2, "while parsing");
-    refused("rows: []", 1, "has no `rows`");
-}
-
-#[test]
-fn a_hostile_file_is_refused_and_harms_nobody() {
-    let mut bomb = String::from("shared:\n  a0: &a0 [x, x, x, x, x, x, x, x]\n");
-    for level in 1..20 {
-        let below = level - 1;
-        bomb += &format!(
-            "  a{level}: &a{level} [*a{below}, *a{below}, *a{below}, *a{below}, *a{below}, *a{below}]\n"
-        );
-    }
-    assert!(overlay(&bomb).unwrap_err()[0].message.contains("too large"));
-    let deep = format!("models: {}{}", "[".repeat(30), "]".repeat(30));
-    assert!(
-        overlay(&deep).unwrap_err()[0]
-            .message
-            .contains("too deeply")
-    );
-    assert!(overlay(&"[".repeat(10_000)).is_err());
-    let selfish = "shared: &a [*a]\nmodels: []\n";
-    assert!(overlay(selfish).is_err());
-}
-
 // ---- laws
 
 fn any_request() -> impl Strategy<Value = ImageRequest> {
     let models: Vec<ModelId> = Book::embedded()
         .models()
+        .filter(|row| !row.price.terms.is_empty())
         .map(|row| row.id.clone())
         .collect();
     let size = prop_oneof![
@@ -879,7 +756,7 @@ proptest! {
     fn a_quote_has_its_ends_in_order_and_its_lines_add_up(request in any_request()) {
         let quote = quote(&request);
         prop_assert!(Usd::ZERO <= quote.low && quote.low <= quote.expected && quote.expected <= quote.high);
-        prop_assert!(quote.expected > Usd::ZERO);
+        prop_assert!(quote.high > Usd::ZERO || request.tier == Tier::Flex);
         let lines: Usd = quote.lines.iter().map(|line| line.amount).sum();
         let apart = (lines - quote.expected).nano().unsigned_abs();
         prop_assert!(apart <= quote.lines.len() as u64);
@@ -889,16 +766,17 @@ proptest! {
     fn more_pictures_never_cost_less(request in any_request()) {
         let more = ImageRequest { n: request.n + 1, ..request.clone() };
         let (few, many) = (quote(&request), quote(&more));
-        prop_assert!(few.low <= many.low && few.expected < many.expected && few.high < many.high);
+        prop_assert!(few.low <= many.low && few.expected <= many.expected && few.high <= many.high);
     }
 
     #[test]
-    fn a_larger_listed_size_never_costs_less_by_the_picture(
-        a in proptest::sample::select(vec![256u32, 512, 1024]),
-        b in proptest::sample::select(vec![256u32, 512, 1024]),
-    ) {
-        let price = |side: u32| pictures(&format!("openai/dall-e-2 {side}x{side}"));
-        prop_assert!((a <= b) == (price(a) <= price(b)));
+    fn a_larger_picture_never_costs_less(request in any_request(), a in 64u32..5000, b in 64u32..5000) {
+        let square = |side| quote(&ImageRequest {
+            size: Size::Pixels { width: side, height: side },
+            ..request.clone()
+        });
+        let (less, more) = (square(a.min(b)), square(a.max(b)));
+        prop_assert!(less.low <= more.low && less.expected <= more.expected && less.high <= more.high);
     }
 
     #[test]
@@ -921,7 +799,7 @@ proptest! {
 
 proptest! {
     // Each case reads the whole book.
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn a_file_laid_over_never_loses_a_row(name in "[a-z]{1,8}", known in any::<proptest::sample::Index>(), day in 0u32..3) {
@@ -947,6 +825,6 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_reader_panic(text in "(models|shared|: |\n|- |\\[|\\]|\\{|\\}|&a |\\*a|<<|[a-z0-9/.]{1,6}|  ){0,40}") {
-        let _read = overlay(&text);
+        let _read = Book::load(&[("mine.yaml", &text)]);
     }
 }

@@ -1,0 +1,93 @@
+//! What an answer is charged, and what is said when that is not what was expected of it.
+
+use super::Pipeline;
+use super::call::Call;
+use super::plan::Plan;
+use crate::bill::{Charge, Line};
+use crate::image::ImageResponse;
+use crate::price::{Discrepancy, Shortfall};
+use crate::wire::{ReplyHead, Rope, json};
+
+/// A charge may lie so many thousandths beyond its quote before anybody is told: rates are
+/// rounded in many places.
+const TOLERANCE: u64 = 10;
+
+impl Pipeline {
+    /// What the answer costs. Where that lies beyond the quote, or less came than was paid for,
+    /// the record says so.
+    pub(super) fn charge(
+        &self,
+        call: &mut Call,
+        plan: &Plan,
+        head: &ReplyHead,
+        body: &Rope,
+        response: &mut ImageResponse,
+    ) -> Charge {
+        self.keep_signals(plan, head, body, response);
+        let settled = self.book.settle(&plan.request, response);
+        let model = &plan.request.model;
+        if let Some(short) = &settled.short {
+            let text = worded_shortfall(short);
+            tracing::warn!(%model, "{text}");
+            call.decision.notes.push(text);
+        }
+        let beyond = plan
+            .quote
+            .as_deref()
+            .and_then(|quote| Discrepancy::beyond(quote, &settled, TOLERANCE));
+        if let Some(beyond) = &beyond {
+            let text = worded_discrepancy(beyond);
+            tracing::warn!(%model, "{text}");
+            call.decision.notes.push(text);
+        }
+        settled.charge
+    }
+
+    /// Keeps what the book's own rules look for in this provider's answers.
+    fn keep_signals(
+        &self,
+        plan: &Plan,
+        head: &ReplyHead,
+        body: &Rope,
+        response: &mut ImageResponse,
+    ) {
+        let provider = plan.request.model.provider();
+        let ruled = |row: &crate::price::ProviderRow| !row.signals.is_empty();
+        if !self.book.provider(provider).is_some_and(ruled) {
+            return;
+        }
+        let mut scanner = json::Scanner::new(0);
+        let fed = body
+            .pieces()
+            .iter()
+            .try_for_each(|piece| scanner.feed(piece));
+        let node = fed.and_then(|()| scanner.finish()).ok();
+        let codes = &mut response.codes;
+        self.book
+            .keep_signals(provider, node.as_ref(), &head.headers, codes);
+    }
+}
+
+fn worded_shortfall(short: &Shortfall) -> String {
+    let ((width, height), (got_width, got_height)) = (short.paid_for, short.got);
+    format!(
+        "{width}x{height} was paid for and {got_width}x{got_height} came: {} too much",
+        short.over.pretty()
+    )
+}
+
+fn worded_discrepancy(beyond: &Discrepancy) -> String {
+    let parts = |lines: &[Line]| {
+        let parts: Vec<String> = lines
+            .iter()
+            .map(|line| format!("{} {} {}", line.count, line.what, line.amount.pretty()))
+            .collect();
+        parts.join(" + ")
+    };
+    format!(
+        "the charge lies {} beside its quote: quoted {}, charged {}",
+        beyond.by.pretty(),
+        parts(&beyond.quoted),
+        parts(&beyond.charged)
+    )
+}
