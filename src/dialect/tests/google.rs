@@ -144,3 +144,47 @@ fn what_a_block_counts_is_kept_for_its_charge() {
             .has_tokens()
     );
 }
+
+#[test]
+fn a_large_picture_passes_as_soon_as_it_has_begun_unless_it_may_be_a_draft() {
+    let text = picture::encode(&large_picture().into()).to_bytes();
+    let thoughts = json!({"thinkingConfig": {"includeThoughts": true}});
+    for (name, stream, drafts) in [
+        ("gemini", false, false),
+        ("gemini", true, false),
+        ("gemini", false, true),
+        ("imagen", false, false),
+    ] {
+        let dialect = by_name(name).unwrap();
+        let mut asked = asked("google");
+        asked.stream = stream;
+        if drafts {
+            let config = thoughts.clone();
+            asked.extra.insert("generationConfig".to_owned(), config);
+        }
+        let response = one_picture(Picture::Base64(text.clone().into()));
+        let reply = dialect.write_response(&asked, &response).unwrap();
+        // Worded: the very bytes that arrived are a piece of the answer.
+        let shared = |piece: &Bytes| piece.as_ptr() == text.as_ptr() && piece.len() == text.len();
+        assert!(reply.body.pieces().iter().any(shared), "{name}");
+        // Read: the picture is a slice of the body.
+        let body = reply.body.to_bytes();
+        let mut reader = dialect.reader(&asked, &reply.head);
+        assert_eq!(reader.feed(&body[..60]), Progress::Wait);
+        let begun = if drafts {
+            Progress::Wait
+        } else {
+            Progress::Pass
+        };
+        assert_eq!(reader.feed(&body[60..10_000]), begun, "{name}");
+        reader.feed(&body[10_000..]);
+        let Next::Done(got) = reader.finish(&Rope::from(body.clone())) else {
+            panic!("no picture")
+        };
+        let Picture::Base64(rope) = &got.images[0].picture else {
+            panic!("not in base64")
+        };
+        assert!(body.as_ptr_range().contains(&rope.pieces()[0].as_ptr()));
+        assert_eq!(got.images[0].width, Some(1024));
+    }
+}
