@@ -35,6 +35,10 @@ use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, ModelId, O
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 use job::{Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 
+/// Extra fields whose names begin so are a dialect's own notes on how the app spelt its request.
+/// They ask for nothing, and nothing is lost with them.
+pub const NOTE: char = '@';
+
 /// The extra field that says where at its provider a call goes (a project, a version of the API) and
 /// nothing of what it asks for. It stays with the provider when a call changes dialects there.
 pub const PLACE: &str = "@place";

@@ -28,20 +28,30 @@ pub(super) struct Handover {
     door: Door,
     handed_over: Instant,
     status: u16,
+    /// The answer as it was fitted for this caller.
+    fitted: Option<ImageResponse>,
 }
 
 impl Pipeline {
     /// Hands the answer over, unless the caller is already reading it.
-    pub(super) fn answer(
+    pub(super) async fn answer(
         &self,
         call: &mut Call,
         outcome: &Result<Served, Rescued>,
         mut door: Door,
     ) -> Handover {
         let mut status = 200;
+        let mut fitted = None;
         if !door.is_open() {
             let (mut reply, no_retry) = match outcome {
-                Ok(served) => self.word(call, served),
+                Ok(served) => match self.fitted(call, served).await {
+                    Some(response) => {
+                        let worded = self.worded(call, &response);
+                        fitted = Some(response);
+                        worded
+                    }
+                    None => self.word(call, served),
+                },
                 Err(rescued) => (
                     rescued.reply(call.dialect(), Some(&call.asked)),
                     rescued.no_retry,
@@ -59,6 +69,7 @@ impl Pipeline {
             door,
             handed_over: Instant::now(),
             status,
+            fitted,
         }
     }
 
@@ -77,9 +88,14 @@ impl Pipeline {
                 false,
             );
         }
+        self.worded(call, &entry.response)
+    }
+
+    /// The answer in the caller's words, made anew.
+    fn worded(&self, call: &Call, response: &ImageResponse) -> (Reply, bool) {
         let worded = match call.asked.delivery {
-            Delivery::Url => self.hosted(call, served),
-            _ => call.dialect().write_response(&call.asked, &entry.response),
+            Delivery::Url => self.hosted(call, response),
+            _ => call.dialect().write_response(&call.asked, response),
         };
         match worded {
             Ok(reply) => (reply, false),
@@ -97,8 +113,8 @@ impl Pipeline {
 
     /// For a caller that wants URLs: pictures in hand are served by the gateway, under names that
     /// nobody can guess.
-    fn hosted(&self, call: &Call, served: &Served) -> Result<Reply, Undeliverable> {
-        let response = self.at_urls(&served.entry.response)?;
+    fn hosted(&self, call: &Call, response: &ImageResponse) -> Result<Reply, Undeliverable> {
+        let response = self.at_urls(response)?;
         call.dialect().write_response(&call.asked, &response)
     }
 
@@ -200,6 +216,7 @@ impl Pipeline {
             door,
             handed_over,
             status,
+            fitted,
         } = delivery;
         let ours = handed_over
             .duration_since(call.began)
@@ -216,16 +233,17 @@ impl Pipeline {
         let decision = &mut call.decision;
         match &outcome {
             Ok(served) => {
-                let images = &served.entry.response.images;
+                let given = fitted.as_ref().unwrap_or(&served.entry.response);
+                let images = &given.images;
                 decision.answered = Some(AnswerRecord {
                     from: served.from,
                     model: served.entry.model.clone(),
                     images: u32::try_from(images.len()).unwrap_or(u32::MAX),
-                    sizes: served.entry.response.sizes(),
+                    sizes: given.sizes(),
                     format: images.first().map_or(Format::Unknown, |image| image.format),
                     delivery: call.asked.delivery,
                     bytes,
-                    fitted: false,
+                    fitted: fitted.is_some(),
                     delivered,
                 });
             }

@@ -44,8 +44,8 @@ const LARGEST: usize = 64 << 20;
 /// So long an app's answer waits for its charge to be written.
 const BOOKING: Duration = Duration::from_secs(5);
 
-/// All jobs that apps may ask about, by provider and id.
-#[derive(Debug)]
+/// All jobs that apps may ask about, by provider and id. A clone has the same ones.
+#[derive(Clone, Debug)]
 pub struct Jobs(Cache<(Arc<str>, String), Arc<Known>>);
 
 /// A job that an app was told of.

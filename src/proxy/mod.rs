@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::action::Via;
+use crate::current::Current;
 use crate::listen::{Closing, Listener};
 use crate::pipeline::{Arrived, Body, Caller, JobAsked, Pipeline, Provider, own_headers};
 use crate::task::Tasks;
@@ -41,7 +42,8 @@ const MAX_HEAD: usize = 64 << 10;
 /// Everything that a connection needs.
 #[derive(Debug)]
 pub struct Proxy {
-    pub pipeline: Arc<Pipeline>,
+    /// The one in force: prices may change while pixtoll runs.
+    pub pipeline: Arc<Current<Pipeline>>,
     pub upstream: Arc<Upstream>,
     pub authority: Arc<Authority>,
     pub access: Access,
@@ -147,7 +149,7 @@ impl Proxy {
                     host: host.as_str().into(),
                     port,
                 };
-                match self.pipeline.provider_of_host(&host) {
+                match self.pipeline.get().provider_of_host(&host) {
                     Some(provider) => {
                         self.call(
                             request,
@@ -189,10 +191,11 @@ impl Proxy {
             target,
             headers: std::mem::take(request.headers_mut()),
         };
-        if let Some(asked) = self.pipeline.job_asked(&site.provider, &head) {
-            return self.job(asked, head, request, &site).await;
+        let pipeline = self.pipeline.get();
+        if let Some(asked) = pipeline.job_asked(&site.provider, &head) {
+            return self.job(&pipeline, asked, head, request, &site).await;
         }
-        let Some(recognised) = self.pipeline.recognise(&site.provider, &head) else {
+        let Some(recognised) = pipeline.recognise(&site.provider, &head) else {
             *request.headers_mut() = head.headers;
             let destination = site.provider.reached_at(&site.destination).clone();
             let request = request.map(Outbound::Passing);
@@ -202,7 +205,7 @@ impl Proxy {
         let caller = caller.told_by(&told, &head.headers);
         let body = match guard::whole_body(request.into_body(), MAX_CALL).await {
             Ok(body) => body,
-            Err(guard::NoBody::TooLarge) => return self.pipeline.too_large(&recognised, MAX_CALL),
+            Err(guard::NoBody::TooLarge) => return pipeline.too_large(&recognised, MAX_CALL),
             Err(guard::NoBody::Broken(error)) => {
                 return plain(
                     StatusCode::BAD_REQUEST,
@@ -228,7 +231,7 @@ impl Proxy {
             told,
             recognised,
         };
-        Arc::clone(&self.pipeline).handle(arrived).await
+        pipeline.handle(arrived).await
     }
 }
 
@@ -239,6 +242,7 @@ impl Proxy {
     /// A question about a job that we know of.
     async fn job(
         &self,
+        pipeline: &Pipeline,
         asked: JobAsked,
         head: RequestHead,
         request: Request<Incoming>,
@@ -251,7 +255,7 @@ impl Proxy {
             );
         };
         let to = site.provider.reached_at(&site.destination);
-        self.pipeline.answer_job(asked, head, body, to).await
+        pipeline.answer_job(asked, head, body, to).await
     }
 }
 

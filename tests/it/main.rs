@@ -18,6 +18,7 @@ mod habits;
 mod harness;
 mod jobs;
 mod price_command;
+mod price_reload;
 mod rules;
 mod trust;
 mod tunnels;

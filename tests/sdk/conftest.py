@@ -78,6 +78,7 @@ class Rig:
             "dashboard": "off",
             "providers": {
                 "openai": {"upstream": self.sim.url},
+                "google": {"upstream": self.sim.url},
                 "stability": {"upstream": self.sim.url, "api_key": "sk-canary-of-pixtoll"},
             }
             | {name: {"upstream": self.sim.url} for name in ("fal", "replicate", "bfl")},
