@@ -76,12 +76,13 @@ pub struct Class {
     pub max_cost: Option<crate::money::Usd>,
 }
 
-/// The stations a call passes, and what they share.
-#[derive(Debug)]
+/// The stations a call passes, and what they share. A clone has the same stations; one with
+/// another book in it takes over for the calls to come.
+#[derive(Clone, Debug)]
 pub struct Pipeline {
     pub providers: Providers,
     pub book: Arc<Book>,
-    pub plugins: Plugins,
+    pub plugins: Arc<Plugins>,
     pub world: Arc<World>,
     pub store: Store,
     pub flights: Flights,
