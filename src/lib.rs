@@ -17,6 +17,7 @@ pub mod wire;
 // Floor 2: knowledge.
 pub mod action;
 pub mod dialect;
+pub mod fit;
 pub mod price;
 
 // Floor 3: stations.

@@ -35,7 +35,8 @@ impl Default for CacheSettings {
             ttl: Duration::from_secs(3600),
             unseeded_ttl: Duration::from_secs(600),
             variants: 1,
-            fan_out: vec!["*ai-sdk/*".to_owned()],
+            // A word of its own: Google's `google-genai-sdk/…` ends alike and asks for what it says.
+            fan_out: ["ai-sdk/*", "* ai-sdk/*"].map(str::to_owned).to_vec(),
             scope: CacheScope::Credential,
             disk: None,
             shared: None,
@@ -127,10 +128,10 @@ pub(super) fn cache(field: &Field<'_>, reader: &mut Reader<'_>) -> CacheSettings
         cache.variants = reader.count(field, 100).unwrap_or(cache.variants);
     }
     if let Some(field) = &raw.fan_out {
-        let items = reader.items(field, "[\"*ai-sdk/*\"]");
+        let items = reader.items(field, "[\"ai-sdk/*\"]");
         cache.fan_out = items
             .iter()
-            .filter_map(|item| reader.text(item, "[\"*ai-sdk/*\"]"))
+            .filter_map(|item| reader.text(item, "[\"ai-sdk/*\"]"))
             .collect();
     }
     if let Some(field) = &raw.scope {

@@ -144,8 +144,11 @@ fn providers_are_laid_over_the_table() {
         "providers:\n  openai: {api_key: \"${KEY}\", limits: {concurrent: 20}}\n  \
          azure: {hosts: [Mine.openai.azure.com], dialect: openai}\n  \
          studio: {dialect: openai, hosts: [sd.studio.lan], upstream: \"http://10.0.0.7:7860\"}\n  \
+         relay: {dialect: [imagen, gemini], hosts: [vertex.studio.lan]}\n  \
          stability: {upstream: \"https://stability.corp\"}\n",
     );
+    let relay = settings.provider("relay").unwrap();
+    assert_eq!(relay.dialects, ["imagen", "gemini"]);
     let openai = settings.provider("openai").unwrap();
     assert_eq!(openai.upstream, None);
     assert_eq!(

@@ -17,11 +17,14 @@ mod size;
 pub(super) use gemini::Gemini;
 pub(super) use imagen::Imagen;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 
-use super::form::{Fields, wrong};
+use super::form::{self, Fields, wrong};
 use super::{Unreadable, Unsupported, query};
 use crate::wire::RequestHead;
 use crate::wire::json::{self, Node};
@@ -115,6 +118,24 @@ fn camel_case(name: &str) -> String {
         whole.push_str(letters.as_str());
     }
     whole
+}
+
+/// The file in a JSON string of base64, of either alphabet: JSON of protocol buffers takes both, and
+/// the official client writes the one for URLs. `None` when it is neither.
+fn file_in(node: &Node, body: &Bytes) -> Option<Bytes> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+    let text = match node {
+        Node::Long(span) if !span.escaped => body.get(span.start..span.end)?,
+        other => &Bytes::from(form::text(other, body)?)[..],
+    };
+    let engine = match memchr::memchr2(b'-', b'_', text) {
+        Some(_) => URL_SAFE,
+        None => STANDARD,
+    };
+    Some(engine.decode(text).ok()?.into())
 }
 
 /// An error within an object, named with it.

@@ -28,6 +28,10 @@ use thiserror::Error;
 use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, ModelId, Operation};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
+/// Extra fields whose names begin so are a dialect's own notes on how the app spelt its request.
+/// They ask for nothing, and nothing is lost with them.
+pub const NOTE: char = '@';
+
 /// The extra field that says where at its provider a call goes (a project, a version of the API) and
 /// nothing of what it asks for. It stays with the provider when a call changes dialects there.
 pub const PLACE: &str = "@place";

@@ -4,7 +4,7 @@
 //! as JSON. A picture that moderation blurred comes with status 200. After the API reference of
 //! v2beta.
 
-use std::time::Duration;
+pub(super) mod answer;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -13,18 +13,11 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::form::{self, Fields, wrong};
-use super::{
-    Dialect, Next, Progress, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head,
-    picture, wait,
-};
-use crate::bill::Usage;
-use crate::image::response::Resolved;
+use super::{Dialect, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, picture};
 use crate::image::{
-    Aspect, Billed, Delivery, Failure, FailureKind, Format, Image, ImageRequest, ImageResponse,
-    Input, InputRole, InputSource, ModelId, Operation, Picture, SafetyBlock, SafetyStage, Sent,
-    Size,
+    Aspect, Delivery, FailureKind, Format, Image, ImageRequest, ImageResponse, Input, InputRole,
+    InputSource, ModelId, Operation, Size,
 };
-use crate::wire::json::{Node, NotJson, Scanner};
 use crate::wire::multipart::{self, Part};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
@@ -54,11 +47,6 @@ const ASPECTS: [(u32, u32); 9] = [
 /// How far an edit may go when nobody said. The routes demand a figure; the middle favours neither
 /// the picture nor the prompt.
 const STRENGTH: &str = "0.5";
-/// Without a header of its own, a limit that was passed shuts for a minute.
-const RATE_LIMIT_WAIT: Duration = Duration::from_secs(60);
-
-/// Why an answer ended, when moderation blurred its picture.
-pub(super) const FILTERED: &str = "CONTENT_FILTERED";
 
 /// The app's name for its own user.
 pub(super) const USER: &str = "stability-client-user-id";
@@ -167,28 +155,12 @@ impl Dialect for Stability {
 
     fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
         let content_type = head.header("content-type").unwrap_or_default();
-        let json = content_type.starts_with("application/json") || !head.status.is_success();
-        let answer = Answer {
-            model: request.model.clone(),
-            head: head.clone(),
-        };
-        if json {
-            let scanner = Ok(Scanner::new(0));
-            Box::new(TextReader { answer, scanner })
+        if content_type.starts_with("application/json") || !head.status.is_success() {
+            answer::text_reader(request, head)
         } else {
-            bytes_reader(request, head)
+            answer::bytes_reader(request, head)
         }
     }
-}
-
-/// A reader for an answer that is the picture itself, its facts in headers.
-pub(super) fn bytes_reader(request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
-    Box::new(BytesReader {
-        answer: Answer {
-            model: request.model.clone(),
-            head: head.clone(),
-        },
-    })
 }
 
 fn route(head: &RequestHead) -> Option<&'static str> {
@@ -412,192 +384,5 @@ fn write_refusal(refusal: &Refusal) -> Reply {
     Reply {
         head: head::refusal(status, refusal),
         body: body.to_string().into(),
-    }
-}
-
-// Answers of the provider.
-
-/// What is known of the answer before its body.
-struct Answer {
-    model: ModelId,
-    head: ReplyHead,
-}
-
-/// Reads a body that is the picture itself.
-struct BytesReader {
-    answer: Answer,
-}
-
-impl Reader for BytesReader {
-    fn feed(&mut self, _chunk: &[u8]) -> Progress {
-        match self.answer.head.header("finish-reason") {
-            Some(FILTERED) => Progress::Failed,
-            _ => Progress::Pass,
-        }
-    }
-
-    fn finish(self: Box<Self>, body: &Rope) -> Next {
-        let reason = self.answer.head.header("finish-reason").map(str::to_owned);
-        // The length of an encoded body says nothing of the decoded one.
-        let encoded = self.answer.head.header("content-encoding").is_some();
-        let announced = self.answer.head.header("content-length");
-        let announced = announced.and_then(|length| length.parse::<usize>().ok());
-        if !encoded && announced.is_some_and(|length| length > body.len()) {
-            return self.answer.spoilt("ended within the picture");
-        }
-        let seed = self
-            .answer
-            .head
-            .header("seed")
-            .and_then(|seed| seed.parse().ok());
-        let picture = Picture::Raw(body.clone());
-        self.answer.conclude(Some(picture), reason.as_deref(), seed)
-    }
-}
-
-/// Reads a JSON text. Why it ended stands behind the picture, so it waits for the end.
-struct TextReader {
-    answer: Answer,
-    scanner: Result<Scanner, NotJson>,
-}
-
-impl Reader for TextReader {
-    fn feed(&mut self, chunk: &[u8]) -> Progress {
-        if let Ok(scanner) = &mut self.scanner
-            && let Err(error) = scanner.feed(chunk)
-        {
-            self.scanner = Err(error);
-        }
-        if self.scanner.is_ok() && self.answer.head.status.is_success() {
-            Progress::Wait
-        } else {
-            Progress::Failed
-        }
-    }
-
-    fn finish(self: Box<Self>, body: &Rope) -> Next {
-        let node = self.scanner.and_then(Scanner::finish);
-        if !self.answer.head.status.is_success() {
-            let failure = refused(&self.answer.head, node.ok().as_ref(), body);
-            return Next::Failed(Box::new(failure));
-        }
-        let node = match node {
-            Ok(node) => node,
-            Err(_) if body.is_empty() => return self.answer.conclude(None, None, None),
-            Err(error) => return self.answer.spoilt(&format!("is not whole JSON: {error}")),
-        };
-        // The result of a job is called `result` on the older routes.
-        let image = node.get("image").or_else(|| node.get("result"));
-        let picture = image.and_then(|image| picture::from_node(image, body));
-        let reason = node.get("finish_reason").and_then(Node::text);
-        let seed = node.get("seed").and_then(Node::u64);
-        self.answer.conclude(picture, reason, seed)
-    }
-}
-
-impl Answer {
-    fn status(&self) -> u16 {
-        self.head.status.as_u16()
-    }
-
-    fn conclude(self, picture: Option<Picture>, reason: Option<&str>, seed: Option<u64>) -> Next {
-        let status = self.status();
-        if reason == Some(FILTERED) {
-            return Next::Failed(Box::new(blurred(status)));
-        }
-        // `application/json; type=image/png` names the picture's type behind its own.
-        let declared = self.head.header("content-type").unwrap_or_default();
-        let declared = declared
-            .split_once("type=")
-            .map_or(declared, |(_, kind)| kind);
-        let declared = Format::from_media_type(declared);
-        let Some(mut image) = picture.and_then(|picture| picture::image(picture, declared)) else {
-            let message = "the provider answered without a picture";
-            let failure = Failure::answered(FailureKind::NoImage, status, Billed::Unknown, message);
-            return Next::Failed(Box::new(failure));
-        };
-        image.seed = seed;
-        let mut codes = head::codes(&self.head, &[]);
-        if let Some(reason) = reason {
-            codes.put("finish_reason", reason);
-        }
-        let format = (image.format != Format::Unknown).then(|| image.format.as_str().to_owned());
-        Next::Done(Box::new(ImageResponse {
-            model: self.model,
-            created: None,
-            images: vec![image],
-            withheld: 0,
-            resolved: Resolved {
-                format,
-                ..Resolved::default()
-            },
-            usage: Usage::default(),
-            codes,
-        }))
-    }
-
-    fn spoilt(self, why: &str) -> Next {
-        let message = format!("the provider's answer {why}");
-        let failure =
-            Failure::answered(FailureKind::Server, self.status(), Billed::Unknown, message);
-        Next::Failed(Box::new(failure))
-    }
-}
-
-/// The failure that an answer under an error's status tells of. A failed call is free, whoever's
-/// fault it was.
-pub(super) fn refused(head: &ReplyHead, node: Option<&Node>, body: &Rope) -> Failure {
-    let status = head.status.as_u16();
-    let text = |name: &str| Some(node?.get(name)?.text()?.to_owned());
-    let name = text("name");
-    let kind = failure_kind(name.as_deref(), status);
-    let message = message(node).unwrap_or_else(|| head::unexplained(head, body));
-    let mut failure = Failure::answered(kind, status, Billed::No, message);
-    if status >= 500 {
-        failure.sent = Sent::Answered;
-    }
-    failure.code = name;
-    failure.retry_after = wait::retry_after(&head.headers)
-        .or_else(|| (kind == FailureKind::RateLimited).then_some(RATE_LIMIT_WAIT));
-    failure.safety = (kind == FailureKind::Safety).then(|| SafetyBlock {
-        at: Some(SafetyStage::Input),
-        categories: Vec::new(),
-    });
-    failure
-}
-
-/// A picture that moderation blurred counts as a success over there: it was drawn, and is charged.
-pub(super) fn blurred(status: u16) -> Failure {
-    let message = "the finished picture was blurred by content moderation";
-    let mut failure = Failure::answered(FailureKind::Safety, status, Billed::Yes, message);
-    failure.code = Some(FILTERED.to_owned());
-    failure.safety = Some(SafetyBlock {
-        at: Some(SafetyStage::Output),
-        categories: Vec::new(),
-    });
-    failure
-}
-
-fn failure_kind(name: Option<&str>, status: u16) -> FailureKind {
-    match name {
-        Some("content_moderation" | "invalid_prompts") => FailureKind::Safety,
-        Some("unauthorized") => FailureKind::Auth,
-        Some("payment_required") => FailureKind::Quota,
-        Some("permission_denied") => FailureKind::Permission,
-        Some("payload_too_large") => FailureKind::TooLarge,
-        Some("rate_limit_exceeded") => FailureKind::RateLimited,
-        _ => FailureKind::of_status(status),
-    }
-}
-
-/// The list of `errors`, or the `message` of older routes.
-fn message(node: Option<&Node>) -> Option<String> {
-    let listed = node?.get("errors").map_or(&[][..], Node::items);
-    let errors: Vec<&str> = listed.iter().filter_map(Node::text).collect();
-    let one = || node?.get("message")?.text().map(str::to_owned);
-    if errors.is_empty() {
-        one()
-    } else {
-        Some(errors.join("; "))
     }
 }

@@ -10,7 +10,8 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Number, Value, json};
 
 use super::form::{self, Fields, wrong};
-use super::stability::{self, CLIENT, FILTERED, USER};
+use super::stability::answer::{FILTERED, blurred, bytes_reader, refused};
+use super::stability::{self, CLIENT, USER};
 use super::{
     Dialect, Next, Progress, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head,
     picture, prompts,
@@ -144,7 +145,7 @@ impl Dialect for StabilityV1 {
     fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
         let content_type = head.header("content-type").unwrap_or_default();
         if !content_type.starts_with("application/json") && head.status.is_success() {
-            return stability::bytes_reader(request, head);
+            return bytes_reader(request, head);
         }
         Box::new(ArtifactReader {
             model: request.model.clone(),
@@ -460,7 +461,7 @@ impl Reader for ArtifactReader {
         let node = self.scanner.and_then(Scanner::finish);
         let failed = |failure| Next::Failed(Box::new(failure));
         if !self.head.status.is_success() {
-            return failed(stability::refused(&self.head, node.ok().as_ref(), body));
+            return failed(refused(&self.head, node.ok().as_ref(), body));
         }
         let artifacts = match &node {
             Ok(node) => Artifacts::read(node, body),
@@ -526,7 +527,7 @@ impl Artifacts {
 
     fn failure(&self, status: u16) -> Failure {
         if self.filtered > 0 {
-            return stability::blurred(status);
+            return blurred(status);
         }
         let message = "the provider answered without a picture";
         let mut failure = Failure::answered(FailureKind::NoImage, status, Billed::Unknown, message);

@@ -11,6 +11,7 @@ mod chain;
 mod charge;
 mod dense;
 mod door;
+mod fitting;
 mod message;
 pub mod own_headers;
 mod plan;
@@ -133,7 +134,7 @@ impl Pipeline {
             Ok(()) => self.buy(&mut call, &mut door).await,
             Err(refused) => Err(refused),
         };
-        let delivery = self.answer(&mut call, &outcome, door);
+        let delivery = self.answer(&mut call, &outcome, door).await;
         self.record(call, outcome, delivery).await;
     }
 

@@ -9,7 +9,7 @@ use super::provider::Provider;
 use crate::action::{Route, Target};
 use crate::bill::Quote;
 use crate::cache::{Around, Key};
-use crate::dialect::{Dialect, PLACE, query};
+use crate::dialect::{Dialect, NOTE, PLACE, query};
 use crate::image::capability::Unmet;
 use crate::image::{Delivery, ImageRequest, ModelId};
 use crate::record::By;
@@ -218,6 +218,7 @@ impl Pipeline {
         let mut lost = fitted.lost;
         if dialect.name() != call.dialect().name() {
             let place = request.extra.remove_entry(PLACE).filter(|_| own);
+            request.extra.retain(|name, _| !name.starts_with(NOTE));
             if !request.extra.is_empty() {
                 request.extra.clear();
                 lost.push("extra");

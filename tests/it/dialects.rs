@@ -88,45 +88,6 @@ async fn a_call_of_openai_is_drawn_by_an_older_engine() {
 
 const BANANA: &str = "google/gemini-nano-banana-2.1";
 
-/// A model of Google's with its prices, laid over the book.
-const PRICES: &str = "\
-version: 1
-models:
-- model: google/gemini-nano-banana-2.1
-  capability:
-    operations: [generate, edit]
-    sizes: {aspects: {\"1:1\": 1024x1024, \"3:2\": 1264x848, \"2:3\": 848x1264, \"16:9\": 1376x768}}
-    usual: 1024x1024
-    formats: [png]
-    max_inputs: 14
-    tiers: [standard, flex]
-    deliveries: [base64]
-  price:
-    tokens:
-      usd_per_million: {text_in: 1.5, image_in: 1.5, text_out: 7.5, image_out: 30}
-      out: {table: 1120}
-    tiers: {flex: 1/2}
-  source: a test
-  as_of: 2026-11-22
-";
-
-/// With [`PRICES`], and a rule or none.
-async fn with_google(rule: Option<&str>) -> Rig {
-    let dir = tempfile::tempdir().unwrap();
-    let prices = dir.path().join("google.yaml");
-    let lua = dir.path().join("rule.lua");
-    std::fs::write(&prices, PRICES).unwrap();
-    std::fs::write(&lua, rule.unwrap_or_default()).unwrap();
-    Rig::with(|settings| {
-        settings.prices.push(prices);
-        if rule.is_some() {
-            let named = pixtoll::config::PluginEntry::named(lua.to_str().unwrap());
-            settings.plugins.push(named);
-        }
-    })
-    .await
-}
-
 async fn gemini(rig: &Rig, path: &str, body: &Value) -> Answer {
     let host = "generativelanguage.googleapis.com";
     let key = [("x-goog-api-key", "AIza-canary")];
@@ -150,7 +111,7 @@ fn gemini_picture(answer: &Value) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_call_of_gemini_is_charged_by_its_usage_and_repeated_from_memory() {
-    let rig = with_google(None).await;
+    let rig = Rig::start().await;
     let first = gemini(&rig, WHOLE, &drawing("a boat")).await;
     assert_eq!(first.status(), 200, "{}", first.text());
     assert_eq!(pixels(&gemini_picture(&first.json())), (1024, 1024));
@@ -172,21 +133,37 @@ async fn a_call_of_gemini_is_charged_by_its_usage_and_repeated_from_memory() {
 }
 
 #[tokio::test]
-async fn without_a_price_a_call_of_gemini_is_unpriced_and_served() {
+async fn every_model_step_and_tier_of_gemini_costs_what_google_bills() {
     let rig = Rig::start().await;
-    let path = "/v1beta/models/gemini-3.1-flash-lite-image:generateContent";
-    let mut body = drawing("a boat");
-    body["generationConfig"]["seed"] = json!(7);
-    let answer = gemini(&rig, path, &body).await;
-    assert_eq!(answer.status(), 200, "{}", answer.text());
-    let decision = &rig.decisions(1).await[0];
-    let from = decision["attempts"][0]["charge_from"].as_str().unwrap();
-    assert!(["unpriced", "usage"].contains(&from), "{from}");
+    let steps = [
+        ("gemini-nano-banana-2.1", &["1K", "2K", "4K"][..]),
+        ("gemini-3-pro-image", &["1K", "2K", "4K"]),
+        ("gemini-3.1-flash-lite-image", &["1K"]),
+        ("gemini-2.5-flash-image", &[""]),
+    ];
+    for (model, steps) in steps {
+        for step in steps {
+            for tier in ["standard", "flex", "priority"] {
+                let mut body = drawing(&format!("{model} {step} {tier}"));
+                body["serviceTier"] = json!(tier);
+                if !step.is_empty() {
+                    body["generationConfig"]["imageConfig"]["imageSize"] = json!(step);
+                }
+                let before = (rig.billed(), rig.booked().await);
+                let path = format!("/v1beta/models/{model}:generateContent");
+                let answer = gemini(&rig, &path, &body).await;
+                assert_eq!(answer.status(), 200, "{}", answer.text());
+                let after = (rig.billed(), rig.booked().await);
+                let told = (after.0 - before.0, after.1 - before.1);
+                assert_eq!(told.0, told.1, "{model} {step} {tier}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_call_of_openai_is_drawn_by_gemini() {
-    let rig = with_google(Some(&all_to(BANANA))).await;
+    let rig = Rig::with_rule(&all_to(BANANA)).await;
     let mut body = cat("a boat");
     body["size"] = json!("1536x1024");
     let answer = rig.generate(&body).await;
@@ -215,6 +192,7 @@ async fn a_call_of_gemini_is_drawn_by_openai_and_by_stability() {
             assert_eq!(body["candidates"][0]["finishReason"], "STOP");
         }
         assert_eq!(rig.billed(), rig.booked().await);
+        assert_eq!(rig.decisions(2).await[0]["lost"], json!([]));
         let (provider, _) = model.split_once('/').unwrap();
         let seen = rig.sim().requests();
         assert!(
@@ -229,7 +207,7 @@ async fn a_call_of_a_gone_imagen_is_drawn_by_gemini_where_it_was_addressed() {
     let rule = format!(
         "return {{ on_failure = function(call, failure) if failure.kind == \"retired\" then return call:route(\"{BANANA}\") end end }}"
     );
-    let rig = with_google(Some(&rule)).await;
+    let rig = Rig::with_rule(&rule).await;
     let place = "/v1/projects/p/locations/us-central1/publishers/google/models/";
     let body = json!({"instances": [{"prompt": "a boat"}], "parameters": {"sampleCount": 1, "aspectRatio": "16:9"}});
     let path = format!("{place}imagen-4.0-generate-001:predict");
@@ -261,7 +239,7 @@ async fn a_call_of_a_gone_imagen_is_drawn_by_gemini_where_it_was_addressed() {
 
 #[tokio::test]
 async fn refusals_reach_a_caller_of_gemini_in_its_own_form() {
-    let rig = with_google(None).await;
+    let rig = Rig::start().await;
     let told = async |words: &str| {
         rig.script("google", &[words]);
         gemini(&rig, WHOLE, &drawing(words)).await
@@ -329,11 +307,29 @@ async fn what_asks_google_for_no_picture_passes_untouched() {
 }
 
 #[tokio::test]
+async fn google_is_reached_by_base_url_too() {
+    let rig = Rig::start().await;
+    let body = drawing("a boat").to_string();
+    let path = format!("/google{WHOLE}");
+    let request = crate::harness::post("127.0.0.1", &path, &[], "application/json", &body);
+    let request = request.replace("Host: 127.0.0.1", &format!("Host: {}", rig.address()));
+    let answer = rig.raw(&request).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("inlineData"),
+        "{answer}"
+    );
+    assert_eq!(rig.decisions(1).await[0]["via"], "gateway");
+}
+
+#[tokio::test]
 async fn a_key_in_the_query_goes_along_and_is_kept_nowhere() {
     let shrink =
         "return { on_request = function(call) return call:change({ size = \"16:9\" }) end }";
     for rule in [None, Some(shrink)] {
-        let rig = with_google(rule).await;
+        let rig = match rule {
+            Some(rule) => Rig::with_rule(rule).await,
+            None => Rig::start().await,
+        };
         let path = format!("{WHOLE}?key=AIza-canary");
         let call = async || {
             let host = "generativelanguage.googleapis.com";

@@ -8,7 +8,7 @@ const FLOORS: &[&[&str]] = &[
     &[
         "image", "bill", "current", "money", "near", "wire", "task", "secret",
     ],
-    &["dialect", "price", "action"],
+    &["dialect", "price", "action", "fit"],
     &["plugin", "cache", "upstream", "ledger", "record"],
     &["pipeline", "audit", "listen"],
     &["proxy", "dashboard", "sim"],

@@ -77,6 +77,7 @@ class Rig:
             "dashboard": "off",
             "providers": {
                 "openai": {"upstream": self.sim.url},
+                "google": {"upstream": self.sim.url},
                 "stability": {"upstream": self.sim.url, "api_key": "sk-canary-of-pixtoll"},
             },
         } | more

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::form::{self, wrong};
 use super::super::{Unreadable, Unsupported, picture};
-use super::{camel, unsupported};
+use super::{camel, file_in, unsupported};
 use crate::image::{Format, ImageRequest, Input, InputRole, InputSource};
 use crate::wire::Rope;
 use crate::wire::json::Node;
@@ -95,10 +95,8 @@ fn inline(node: &Node, body: &Bytes) -> Result<Option<Input>, Unreadable> {
     }
     let bytes = node
         .get("data")
-        .and_then(|data| picture::from_node(data, &Rope::from(body.clone())))
-        .and_then(|picture| picture::raw(&picture).ok())
-        .ok_or_else(|| wrong("contents.parts.inlineData.data", "must be base64"))?
-        .to_bytes();
+        .and_then(|data| file_in(data, body))
+        .ok_or_else(|| wrong("contents.parts.inlineData.data", "must be base64"))?;
     Ok(Some(Input {
         role: InputRole::Image,
         format: picture::known_format(Format::from_media_type(kind), &bytes),

@@ -33,8 +33,10 @@ const CONFIG: &str = "generationConfig";
 const IMAGE_CONFIG: &str = "imageConfig";
 const OUTPUT: &str = "imageOutputOptions";
 const MODALITIES: &str = "responseModalities";
+/// The extra field of the modalities that the app named; an answer to another has words in it.
+const NAMED: &str = "@modalities";
 /// The extra field of a resolution that was asked for without a shape.
-const STEP: &str = "imageSize";
+const STEP: &str = "@step";
 /// No call is larger that Google takes with its pictures inside, so a larger one need not be kept
 /// back for a look at what it asks for.
 const LONGEST_LOOK: u64 = 32 << 20;
@@ -206,6 +208,9 @@ fn read_config(request: &mut ImageRequest, node: &Node, body: &Bytes) -> Result<
             "must be at least 1",
         ));
     }
+    if let Some(named) = config.take(MODALITIES) {
+        request.extra.insert(NAMED.to_owned(), named);
+    }
     match config.take("seed") {
         Some(Value::Number(seed)) if seed.is_u64() => request.seed = seed.as_u64(),
         // Below zero it is a seed of this provider alone.
@@ -296,7 +301,7 @@ fn refuse_what_has_no_word(request: &ImageRequest) -> Result<(), Unsupported> {
 }
 
 fn write_fields(request: &ImageRequest) -> Result<Map<String, Value>, Unsupported> {
-    let ours = [PLACE, QUERY, STEP, CONFIG, "contents"];
+    let ours = [PLACE, QUERY, NAMED, STEP, CONFIG, "contents"];
     let mut fields: Map<String, Value> = request
         .extra
         .iter()
@@ -311,10 +316,10 @@ fn write_fields(request: &ImageRequest) -> Result<Map<String, Value>, Unsupporte
     fields.extend(tier.map(|word| ("serviceTier".to_owned(), word.into())));
     let spelt = request.extra.get(CONFIG).and_then(Value::as_object);
     let mut config = spelt.cloned().unwrap_or_default();
-    if !request.extra.contains_key(PLACE) {
-        // Words that nobody asked for would be drawn from the same purse.
-        config.insert(MODALITIES.to_owned(), json!(["IMAGE"]));
-    }
+    // Words that nobody asked for would be drawn from the same purse.
+    let elsewhere = || (!request.extra.contains_key(PLACE)).then(|| json!(["IMAGE"]));
+    let modalities = request.extra.get(NAMED).cloned().or_else(elsewhere);
+    config.extend(modalities.map(|named| (MODALITIES.to_owned(), named)));
     config.extend(request.seed.map(|seed| ("seed".to_owned(), seed.into())));
     let picture = write_picture(request, config.remove(IMAGE_CONFIG))?;
     if !picture.is_empty() {

@@ -13,7 +13,9 @@ use super::super::{
     Dialect, PLACE, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture,
 };
 use super::path::{self, Path};
-use super::{INERT_QUERY, KEY, QUERY, camel, fields_at, object, predictions, size, unsupported};
+use super::{
+    INERT_QUERY, KEY, QUERY, camel, fields_at, file_in, object, predictions, size, unsupported,
+};
 use crate::image::{
     Aspect, Delivery, Format, ImageRequest, ImageResponse, Input, InputRole, InputSource, ModelId,
     Operation, Safety,
@@ -34,6 +36,8 @@ const REFERENCE: &str = "referenceImage";
 const IMAGE: &str = "image";
 const MASK: &str = "mask";
 const LABELS: &str = "labels";
+/// The extra field that says that pictures stood in the older fields.
+const OLDER: &str = "@older";
 /// The extra field of what else stands beside the prompt.
 const INSTANCE: &str = "instance";
 const STORAGE: &str = "storageUri";
@@ -219,7 +223,7 @@ fn read_instance(
             request
                 .inputs
                 .push(input(&node, role, body).map_err(super::within(name))?);
-            request.extra.insert(IMAGE.to_owned(), true.into());
+            request.extra.insert(OLDER.to_owned(), true.into());
         }
     }
     let rest: Map<String, Value> = fields.rest().into_iter().collect();
@@ -253,10 +257,8 @@ fn input(node: &Node, role: InputRole, body: &Bytes) -> Result<Input, Unreadable
     let (source, format) = match (bucket, node.get("bytesBase64Encoded")) {
         (Some(uri), _) => (InputSource::Url(uri), declared),
         (None, Some(data)) => {
-            let bytes = picture::from_node(data, &Rope::from(body.clone()))
-                .and_then(|picture| picture::raw(&picture).ok())
-                .ok_or_else(|| wrong("bytesBase64Encoded", "must be base64"))?
-                .to_bytes();
+            let bytes =
+                file_in(data, body).ok_or_else(|| wrong("bytesBase64Encoded", "must be base64"))?;
             let format = picture::known_format(declared, &bytes);
             (InputSource::Bytes(bytes), format)
         }
@@ -278,7 +280,7 @@ fn write_instance(body: &mut Rope, request: &ImageRequest) -> Result<(), Unsuppo
     for (name, value) in rest.into_iter().flatten() {
         body.push(format!(",{}:{value}", json!(name)));
     }
-    let old = request.extra.contains_key(IMAGE) || request.operation == Operation::Upscale;
+    let old = request.extra.contains_key(OLDER) || request.operation == Operation::Upscale;
     match request.operation {
         Operation::Generate if request.inputs.is_empty() => {}
         Operation::Generate | Operation::Variation => {
@@ -401,7 +403,7 @@ fn write_parameters(request: &ImageRequest) -> Result<Map<String, Value>, Unsupp
     if let Some((field, _)) = said.into_iter().find(|(_, said)| *said) {
         return Err(unsupported(field, no_word));
     }
-    let ours = [PLACE, QUERY, LABELS, INSTANCE, REFERENCES, IMAGE];
+    let ours = [PLACE, QUERY, LABELS, INSTANCE, REFERENCES, OLDER];
     let mut fields: Map<String, Value> = request
         .extra
         .iter()

@@ -179,6 +179,8 @@ fn parts(body: &Value) -> Result<(String, u64), String> {
             texts.push(text);
         }
         if let Some(data) = part["inlineData"]["data"].as_str() {
+            // Both alphabets are taken.
+            let data = data.replace('-', "+").replace('_', "/");
             let decoded = base64::engine::general_purpose::STANDARD.decode(data);
             let file = decoded.map_err(|_| "inline_data: must be base64")?;
             header::read(&file)
