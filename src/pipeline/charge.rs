@@ -23,7 +23,9 @@ impl Pipeline {
         body: &Rope,
         response: &mut ImageResponse,
     ) -> Charge {
-        self.keep_signals(plan, head, body, response);
+        let provider = plan.request.model.provider();
+        self.book
+            .keep_signals(provider, &head.headers, body, &mut response.codes);
         let settled = self.book.settle(&plan.request, response);
         let model = &plan.request.model;
         if let Some(short) = &settled.short {
@@ -41,19 +43,6 @@ impl Pipeline {
             call.decision.notes.push(text);
         }
         settled.charge
-    }
-
-    /// Keeps what the book's own rules look for in this provider's answers.
-    fn keep_signals(
-        &self,
-        plan: &Plan,
-        head: &ReplyHead,
-        body: &Rope,
-        response: &mut ImageResponse,
-    ) {
-        let provider = plan.request.model.provider();
-        self.book
-            .keep_signals(provider, &head.headers, body, &mut response.codes);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Prices that change while calls are made: taken whole, or not at all.
+//! Prices and the calls that are made meanwhile: a changed book is taken whole or not at all, and
+//! what was charged is held against what was quoted.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Rig, post, read_answer};
+use crate::harness::{Rig, cat, post, read_answer};
 
 const ROUTE: &str = "/v2beta/stable-image/generate/sd3";
 const FORM: &str = "multipart/form-data; boundary=b";
@@ -27,6 +28,60 @@ fn form(prompt: &str) -> String {
         field("model", "sd3.5-medium"),
         field("prompt", prompt)
     )
+}
+
+/// Runs `pixtoll prices …` on the state of a pixtoll that runs.
+fn prices_of(rig: &Rig, arguments: &[&str]) -> (Option<i32>, String) {
+    let set = format!("state_dir={}", rig.dir.path().join("state").display());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+        .arg("prices")
+        .args(arguments)
+        .args(["--set", &set])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code(), text)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drift_is_told_from_the_log_of_calls_that_were_made() {
+    let rig = Rig::start().await;
+    rig.generate(&cat("a fox")).await;
+    rig.decisions(1).await;
+    let (code, text) = prices_of(&rig, &["drift"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("openai/gpt-image-2"), "{text}");
+    rig.generate(&cat("a lion [[sim: ok extra_tokens=5000]]"))
+        .await;
+    rig.decisions(2).await;
+    let (code, text) = prices_of(&rig, &["drift"]);
+    assert_eq!(code, Some(3), "{text}");
+    for words in [
+        "drifts",
+        "quote today",
+        "noted",
+        "beside its quote",
+        "answer said",
+    ] {
+        assert!(text.contains(words), "no `{words}` in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_were_made_are_quoted_again() {
+    let mut shop = Shop::open("0.03").await;
+    shop.buy().await;
+    shop.buy().await;
+    let old = shop.rig.dir.path().join("old.yaml");
+    std::fs::copy(&shop.file, &old).unwrap();
+    std::fs::write(&shop.file, prices("0.04")).unwrap();
+    let (old, new) = (old.display().to_string(), shop.file.display().to_string());
+    let (code, text) = prices_of(&shop.rig, &["diff", &old, &new]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("2 quoted again, $0.06 becomes $0.08 (+$0.02)"),
+        "{text}"
+    );
 }
 
 /// A pixtoll with a price file, and calls through it.
@@ -162,36 +217,24 @@ async fn a_slip_of_the_decimal_point_is_not_taken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_update_reaches_the_proxy_that_runs_and_force_is_obeyed() {
     let rig = Rig::start().await;
-    let state = rig.dir.path().join("state");
     let mut shop = Shop {
         file: rig.dir.path().join("new.yaml"),
         rig,
         calls: 0,
     };
-    let update = |file: &Path, more: &[&str]| {
-        let set = format!("state_dir={}", state.display());
-        let status = std::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
-            .args([
-                "prices",
-                "update",
-                file.to_str().unwrap(),
-                "--yes",
-                "--set",
-                &set,
-            ])
-            .args(more)
-            .output()
-            .unwrap();
-        status.status.code()
+    let file = shop.file.display().to_string();
+    let update = |shop: &Shop, more: &[&str]| {
+        let arguments = [&["update", &file, "--yes"], more].concat();
+        prices_of(&shop.rig, &arguments).0
     };
     assert_eq!(cost(&shop.buy().await), (0.035, 0.035));
     std::fs::write(&shop.file, prices("0.03")).unwrap();
-    assert_eq!(update(&shop.file, &[]), Some(0));
+    assert_eq!(update(&shop, &[]), Some(0));
     assert_eq!(shop.told(1).await["level"], "info");
     assert_eq!(cost(&shop.buy().await), (0.03, 0.03));
     std::fs::write(&shop.file, prices("3")).unwrap();
-    assert_eq!(update(&shop.file, &[]), Some(1));
-    assert_eq!(update(&shop.file, &["--force"]), Some(0));
+    assert_eq!(update(&shop, &[]), Some(1));
+    assert_eq!(update(&shop, &["--force"]), Some(0));
     assert_eq!(shop.told(2).await["level"], "info");
     assert_eq!(cost(&shop.buy().await), (3.0, 3.0));
 }
