@@ -23,6 +23,7 @@ mod reading;
 mod receive;
 pub mod rescue;
 mod rules;
+mod several;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
