@@ -193,6 +193,9 @@ impl Pipeline {
             call.upstream += began.elapsed();
             let began = Instant::now();
             self.open_live(call, None, &live, door);
+            if live.shape.job {
+                self.jobs.join(&flight.leader);
+            }
             let bought = flight.bought().await;
             call.upstream += began.elapsed();
             return bought;

@@ -5,7 +5,9 @@
 //! ends the call. Where the picture comes from elsewhere, from memory or from another house, the
 //! job is ours, and we answer for it in the provider's words.
 
+use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +35,7 @@ use crate::cache::{Live, Original, Pilot, Shape};
 use crate::dialect::job::{JobAsk, JobCall, JobPlace, JobState, Submit};
 use crate::dialect::{Dialect, Next, Refusal};
 use crate::image::{Delivery, Failure, FailureKind, ImageRequest, ImageResponse};
-use crate::record::AttemptRecord;
+use crate::record::{AttemptRecord, Mode};
 use crate::upstream::{Destination, Outbound, strip_hop_by_hop};
 use crate::wire::{ReplyHead, RequestHead};
 
@@ -46,7 +48,11 @@ const BOOKING: Duration = Duration::from_secs(5);
 
 /// All jobs that apps may ask about, by provider and id. A clone has the same ones.
 #[derive(Clone, Debug)]
-pub struct Jobs(Cache<(Arc<str>, String), Arc<Known>>);
+pub struct Jobs {
+    known: Cache<(Arc<str>, String), Arc<Known>>,
+    /// The provider's own jobs, by the call that submitted each.
+    led: Cache<String, Arc<Known>>,
+}
 
 /// A job that an app was told of.
 pub(super) struct Known {
@@ -64,6 +70,8 @@ enum Kind {
     Theirs {
         plan: Box<Plan>,
         hears: mpsc::Sender<Overheard>,
+        /// Several calls submitted it: none of them may end it for the others.
+        shared: AtomicBool,
     },
     Ours(Mutex<State>),
 }
@@ -85,13 +93,27 @@ pub struct JobAsked {
 impl Jobs {
     /// Jobs that are forgotten so long after they were begun.
     pub fn new(ttl: Duration) -> Jobs {
-        Jobs(
-            Cache::builder()
-                .max_capacity(MOST)
-                .time_to_live(ttl)
-                .build(),
-        )
+        Jobs {
+            known: kept(ttl),
+            led: kept(ttl),
+        }
     }
+
+    /// One more call is told of the job that the call `leader` submitted.
+    pub(super) fn join(&self, leader: &str) {
+        if let Some(known) = self.led.get(leader)
+            && let Kind::Theirs { shared, .. } = &known.kind
+        {
+            shared.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn kept<K: Hash + Eq + Send + Sync + 'static>(ttl: Duration) -> Cache<K, Arc<Known>> {
+    Cache::builder()
+        .max_capacity(MOST)
+        .time_to_live(ttl)
+        .build()
 }
 
 impl std::fmt::Debug for Known {
@@ -119,7 +141,7 @@ impl Pipeline {
             leave_as_it_is(call);
         }
         let plan = self.plan_first(call).map_err(|why| nowhere(&why))?;
-        if !plan.untouched {
+        if !plan.untouched || !submit.webhook && self.may_move() {
             return self.buy_as_ours(call, &plan, submit, door).await;
         }
         let outcome = self.buy(call, door).await;
@@ -133,6 +155,13 @@ impl Pipeline {
         outcome
     }
 
+    /// Whether a rule may yet send the call elsewhere: nobody who was told of a provider's job
+    /// could be told of another then.
+    fn may_move(&self) -> bool {
+        self.policy.mode == Mode::Enforce
+            && self.plugins.iter().any(|plugin| plugin.has_on_failure())
+    }
+
     /// Buys the picture elsewhere; the app is told of a job of ours before it is made.
     async fn buy_as_ours(
         &self,
@@ -141,6 +170,7 @@ impl Pipeline {
         submit: Submit,
         door: &mut Door,
     ) -> Result<Served, Rescued> {
+        call.submit = None; // from here on it is bought as for somebody who waits
         let ours = self.begin_ours(call);
         let mut early = ours.1.reply(&ours.0, None);
         self.tell_early(call, Some(plan), &mut early.head.headers);
@@ -175,7 +205,7 @@ impl Pipeline {
             kind: Kind::Ours(Mutex::new(State::Running)),
         });
         let key = (Arc::clone(&call.arrived.provider.name), id.clone());
-        self.jobs.0.insert(key, Arc::clone(&known));
+        self.jobs.known.insert(key, Arc::clone(&known));
         (id, known)
     }
 
@@ -285,10 +315,13 @@ impl Pipeline {
             kind: Kind::Theirs {
                 plan: Box::new(plan.clone()),
                 hears,
+                shared: AtomicBool::new(false),
             },
         };
+        let known = Arc::new(known);
         let key = (Arc::clone(&call.arrived.provider.name), id.to_owned());
-        self.jobs.0.insert(key, Arc::new(known));
+        self.jobs.led.insert(call.id(), Arc::clone(&known));
+        self.jobs.known.insert(key, known);
         self.open_live(call, Some(plan), &live, door);
         if let Some(pilot) = pilot {
             pilot.show(live);
@@ -315,7 +348,7 @@ impl Pipeline {
             .iter()
             .find_map(|dialect| Some((*dialect, dialect.job_call(head)?)))?;
         let key = (Arc::clone(&provider.name), call.id.clone());
-        let known = self.jobs.0.get(&key)?;
+        let known = self.jobs.known.get(&key)?;
         let may_ask = known.credential == self.asker(dialect, head);
         may_ask.then_some(JobAsked { known, call })
     }
@@ -329,7 +362,16 @@ impl Pipeline {
         to: &Destination,
     ) -> Response<Body> {
         let JobAsked { known, call } = asked;
-        let Kind::Theirs { plan, hears } = &known.kind else {
+        let theirs = match &known.kind {
+            Kind::Theirs { shared, .. }
+                if call.asks == JobAsk::Cancel && shared.load(Ordering::Acquire) =>
+            {
+                None
+            }
+            Kind::Theirs { plan, hears, .. } => Some((plan, hears)),
+            Kind::Ours(_) => None,
+        };
+        let Some((plan, hears)) = theirs else {
             let reply = known.reply(&call.id, Some(call.asks));
             return answer::response(crate::wire::Reply {
                 head: reply.head,

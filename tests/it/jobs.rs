@@ -275,6 +275,56 @@ async fn a_moved_submit_that_fails_says_so_when_it_is_asked() {
 }
 
 #[tokio::test]
+async fn a_job_that_fails_goes_where_the_rule_says_and_is_ours() {
+    let rule = "return { on_failure = function(call) return call:route(\"stability/sd3.5-medium\", { reason = \"safety block\" }) end }";
+    let rig = rig(Some(rule)).await;
+    rig.script("fal", &["safety"]);
+    let job = submit(&rig, FAL, "/fal-ai/flux/dev", &json!({"prompt": "a duel"})).await;
+    let decision = rig.decisions(1).await.remove(0);
+    assert_eq!(decision["answered"]["model"], "stability/sd3.5-medium");
+    assert_eq!(decision["attempts"][0]["failure"]["kind"], "safety");
+    let result = follow(&rig, &job["response_url"]).await;
+    assert_eq!(result.status(), 200, "{}", result.text());
+    assert!(result.json()["images"][0]["url"].is_string());
+    assert_eq!(rig.billed(), 35_000_000);
+}
+
+#[tokio::test]
+async fn no_submitter_ends_a_job_for_another() {
+    let rig = rig(None).await;
+    let body = json!({"input": {"prompt": "a boat"}});
+    rig.script("replicate", &["stall"; 2]);
+    let alone = submit(
+        &rig,
+        REPLICATE,
+        SCHNELL,
+        &json!({"input": {"prompt": "a hut"}}),
+    )
+    .await;
+    let shared = submit(&rig, REPLICATE, SCHNELL, &body).await;
+    let again = submit(&rig, REPLICATE, SCHNELL, &body).await;
+    assert_eq!(shared["id"], again["id"]);
+    let cancel = |job: &Value| {
+        let url = job["urls"]["cancel"].as_str().unwrap();
+        url.split_once(REPLICATE).unwrap().1.to_owned()
+    };
+    let told = ask(&rig, "POST", REPLICATE, &cancel(&shared), "", "").await;
+    assert_eq!(told.json()["status"], "processing");
+    assert_eq!(
+        follow(&rig, &again["urls"]["get"]).await.json()["status"],
+        "processing"
+    );
+    let told = ask(&rig, "POST", REPLICATE, &cancel(&alone), "", "").await;
+    assert_eq!(told.json()["status"], "canceled");
+    assert_eq!(
+        follow(&rig, &alone["urls"]["get"]).await.json()["status"],
+        "canceled"
+    );
+    let decision = rig.decisions(1).await.remove(0);
+    assert_eq!(decision["attempts"][0]["failure"]["code"], "canceled");
+}
+
+#[tokio::test]
 async fn a_prediction_that_is_waited_for_passes_as_it_is() {
     let rig = rig(None).await;
     let body = json!({"input": {"prompt": "a boat"}}).to_string();
