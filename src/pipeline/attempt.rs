@@ -14,6 +14,7 @@ use super::body::Body;
 use super::call::Call;
 use super::chain::{Got, Served};
 use super::door::Door;
+use super::jobs::Booking;
 use super::plan::Plan;
 use super::reading::Read;
 use super::rescue::Rescued;
@@ -261,7 +262,7 @@ impl Pipeline {
                     .await;
                 (read.map_err(|failure| (failure, None, ttfb)), booking)
             }
-            Err(error) => (Err(error), None),
+            Err(error) => (Err(error), Booking::default()),
         };
         call.upstream += began.elapsed();
         record.ms = millis(began.elapsed());
@@ -282,7 +283,7 @@ impl Pipeline {
                     .await
             }
         };
-        drop(booking); // whoever waits for the charge to be written goes on
+        self.booked(booking).await;
         got
     }
 

@@ -35,6 +35,7 @@ use crate::cache::{Live, Original, Pilot, Shape};
 use crate::dialect::job::{JobAsk, JobCall, JobPlace, JobState, Submit};
 use crate::dialect::{Dialect, Next, Refusal};
 use crate::image::{Delivery, Failure, FailureKind, ImageRequest, ImageResponse};
+use crate::ledger::{KeptJob, Key};
 use crate::record::{AttemptRecord, Mode};
 use crate::upstream::{Destination, Outbound, strip_hop_by_hop};
 use crate::wire::{ReplyHead, RequestHead};
@@ -58,8 +59,8 @@ pub struct Jobs {
 pub(super) struct Known {
     /// Who may ask: whoever sends the credential that submitted.
     credential: Option<[u8; 16]>,
-    asked: Arc<ImageRequest>,
-    dialect: &'static dyn Dialect,
+    pub(super) asked: Arc<ImageRequest>,
+    pub(super) dialect: &'static dyn Dialect,
     /// Where its app reaches the provider.
     base: String,
     kind: Kind,
@@ -74,6 +75,8 @@ enum Kind {
         shared: AtomicBool,
     },
     Ours(Mutex<State>),
+    /// The provider's own, submitted to a process that is dead.
+    Left(KeptJob),
 }
 
 /// How a job of ours stands.
@@ -81,6 +84,13 @@ enum State {
     Running,
     Done(Box<ImageResponse>),
     Failed(Box<Refusal>),
+}
+
+/// What is to be done once a job's charge is written.
+#[derive(Debug, Default)]
+pub(super) struct Booking {
+    waiting: Option<oneshot::Sender<()>>,
+    kept: Option<KeptJob>,
 }
 
 /// A question of an app about a job that is known here.
@@ -97,6 +107,12 @@ impl Jobs {
             known: kept(ttl),
             led: kept(ttl),
         }
+    }
+
+    /// Makes a job known that was begun before.
+    pub(super) fn remember(&self, provider: &Arc<str>, (id, known): (String, Known)) {
+        let key = (Arc::clone(provider), id);
+        self.known.insert(key, Arc::new(known));
     }
 
     /// One more call is told of the job that the call `leader` submitted.
@@ -121,6 +137,7 @@ impl std::fmt::Debug for Known {
         let kind = match self.kind {
             Kind::Theirs { .. } => "theirs",
             Kind::Ours(_) => "ours",
+            Kind::Left(_) => "left",
         };
         write!(f, "Known({kind} {})", self.asked.model)
     }
@@ -250,13 +267,18 @@ impl Pipeline {
         record: &mut AttemptRecord,
         pilot: Option<&Pilot>,
         door: &mut Door,
-    ) -> (Result<Read, Failure>, Option<oneshot::Sender<()>>) {
+    ) -> (Result<Read, Failure>, Booking) {
         let Next::Ask { job, .. } = &read.next else {
-            return (Ok(read), None);
+            return (Ok(read), Booking::default());
         };
         record.job = Some(job.id.clone());
         let theirs = call.submit.is_some() && plan.untouched && !door.is_open();
-        let overheard = theirs.then(|| self.hand_over(call, plan, &read, &job.id, pilot, door));
+        let mut overheard = None;
+        let mut booking = Booking::default();
+        if theirs {
+            overheard = Some(self.hand_over(call, plan, &read, &job.id, pilot, door));
+            booking.kept = self.keep_job(call, &job.id).await;
+        }
         let patience = match theirs {
             true => self.policy.job_ttl,
             false => plan.timeout.unwrap_or(self.upstream.patience().head),
@@ -281,7 +303,37 @@ impl Pipeline {
             last: Bytes::new(),
             ttfb,
         });
-        (read, ended.waiting)
+        booking.waiting = ended.waiting;
+        (read, booking)
+    }
+
+    /// Writes down which call a job belongs to, so that its charge is known after a restart too.
+    async fn keep_job(&self, call: &Call, id: &str) -> Option<KeptJob> {
+        let job = KeptJob {
+            provider: call.arrived.provider.name.to_string(),
+            id: id.to_owned(),
+            key: Key {
+                call: call.decision.id.ulid(),
+                attempt: call.attempts,
+            },
+            asker: self.asker(call.dialect(), &call.arrived.head),
+            at: jiff::Timestamp::now(),
+        };
+        match self.ledger.keep_job(&job).await {
+            Ok(()) => Some(job),
+            Err(error) => {
+                tracing::error!(%error, id, "a job is not in the ledger's list");
+                None
+            }
+        }
+    }
+
+    /// A job's charge is written: whoever waits for that goes on, and nothing is kept of it.
+    pub(super) async fn booked(&self, booking: Booking) {
+        drop(booking.waiting);
+        if let Some(job) = booking.kept {
+            self.forget_job(&job.provider, &job.id).await;
+        }
     }
 
     /// Gives the provider's own answer to the submit, to this caller and to all who submitted the
@@ -362,26 +414,23 @@ impl Pipeline {
         to: &Destination,
     ) -> Response<Body> {
         let JobAsked { known, call } = asked;
-        let theirs = match &known.kind {
-            Kind::Theirs { shared, .. }
-                if call.asks == JobAsk::Cancel && shared.load(Ordering::Acquire) =>
-            {
-                None
+        let ours = match &known.kind {
+            Kind::Theirs { shared, .. } => {
+                call.asks == JobAsk::Cancel && shared.load(Ordering::Acquire)
             }
-            Kind::Theirs { plan, hears, .. } => Some((plan, hears)),
-            Kind::Ours(_) => None,
+            Kind::Ours(_) => true,
+            Kind::Left(_) => false,
         };
-        let Some((plan, hears)) = theirs else {
-            let reply = known.reply(&call.id, Some(call.asks));
-            return answer::response(crate::wire::Reply {
-                head: reply.head,
-                body: reply.body,
-            });
-        };
+        if ours {
+            return answer::response(known.reply(&call.id, Some(call.asks)));
+        }
         match self.pass_question(head, body, to).await {
             Ok((head, body)) => {
-                if call.asks != JobAsk::Cancel {
-                    overhear(plan, hears, &head, &body).await;
+                match &known.kind {
+                    _ if call.asks == JobAsk::Cancel => {}
+                    Kind::Theirs { plan, hears, .. } => overhear(plan, hears, &head, &body).await,
+                    Kind::Left(job) => self.conclude_left(&known, job, &head, &body).await,
+                    Kind::Ours(_) => {}
                 }
                 answer::response(crate::wire::Reply {
                     head,
@@ -423,7 +472,9 @@ impl Pipeline {
 /// Tells the call what its app is about to hear. The end of a job waits for its charge to be
 /// written.
 async fn overhear(plan: &Plan, hears: &mpsc::Sender<Overheard>, head: &ReplyHead, body: &Bytes) {
-    let read = asking::read(plan, head.status, head.headers.clone(), body.clone().into());
+    let (dialect, request) = (plan.dialect, &plan.request);
+    let headers = head.headers.clone();
+    let read = asking::read(dialect, request, head.status, headers, body.clone().into());
     let Ok(told) = read else { return };
     if asking::passing(&told.next).is_some() {
         return;
@@ -465,6 +516,22 @@ fn undelivered(why: &str) -> Refusal {
 }
 
 impl Known {
+    /// A job that was left, with the provider's name for it.
+    pub(super) fn left(
+        job: KeptJob,
+        dialect: &'static dyn Dialect,
+        asked: Arc<ImageRequest>,
+    ) -> (String, Known) {
+        let known = Known {
+            credential: job.asker,
+            asked,
+            dialect,
+            base: String::new(),
+            kind: Kind::Left(job.clone()),
+        };
+        (job.id, known)
+    }
+
     /// What its app hears of a job of ours.
     fn reply(&self, id: &str, asks: Option<JobAsk>) -> crate::wire::Reply {
         let place = JobPlace {

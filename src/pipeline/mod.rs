@@ -15,6 +15,7 @@ mod dense;
 mod door;
 mod fitting;
 mod jobs;
+mod left;
 mod message;
 pub mod own_headers;
 mod plan;
