@@ -6,7 +6,7 @@ use super::plan::Plan;
 use crate::bill::{Charge, Line};
 use crate::image::ImageResponse;
 use crate::price::{Discrepancy, Shortfall};
-use crate::wire::{ReplyHead, Rope, json};
+use crate::wire::{ReplyHead, Rope};
 
 /// A charge may lie so many thousandths beyond its quote before anybody is told: rates are
 /// rounded in many places.
@@ -52,19 +52,8 @@ impl Pipeline {
         response: &mut ImageResponse,
     ) {
         let provider = plan.request.model.provider();
-        let ruled = |row: &crate::price::ProviderRow| !row.signals.is_empty();
-        if !self.book.provider(provider).is_some_and(ruled) {
-            return;
-        }
-        let mut scanner = json::Scanner::new(0);
-        let fed = body
-            .pieces()
-            .iter()
-            .try_for_each(|piece| scanner.feed(piece));
-        let node = fed.and_then(|()| scanner.finish()).ok();
-        let codes = &mut response.codes;
         self.book
-            .keep_signals(provider, node.as_ref(), &head.headers, codes);
+            .keep_signals(provider, &head.headers, body, &mut response.codes);
     }
 }
 
