@@ -1,5 +1,7 @@
 //! Builds every part once, from valid settings, and takes it all down in the right order.
 
+pub mod prices;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -15,6 +17,7 @@ use moka::sync::Cache;
 use crate::action::World;
 use crate::cache::{Flights, Store};
 use crate::config::{self, Problem, Settings};
+use crate::current::Current;
 use crate::image::{ImageRequest, ModelId};
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Listener};
@@ -29,6 +32,7 @@ use crate::sim::{Sim, SimOptions};
 use crate::task::Tasks;
 use crate::upstream::dial::{self, ProxyHop};
 use crate::upstream::{Destination, Dialer, Patience, Upstream};
+use prices::{InForce, Stamps, Watch};
 
 /// How long a stop waits for calls that are under way.
 const LAST_CALLS: Duration = Duration::from_secs(60);
@@ -66,6 +70,7 @@ fn wrong(code: &'static str, error: impl fmt::Display) -> StartError {
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
+    /// As it was started. Its stations are those of all that follow it; their books differ.
     pub pipeline: Arc<Pipeline>,
     pub authority: Arc<Authority>,
     /// Whatever is odd and no mistake.
@@ -80,8 +85,8 @@ pub struct App {
 ///
 /// # Errors
 /// Every mistake in any of them.
-pub fn prepare(settings: &Settings) -> Result<(Arc<Book>, Plugins), StartError> {
-    let book = book(settings)?;
+pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), StartError> {
+    let book = Arc::new(book(settings)?.on(&prices::today()));
     let mut problems = not_yet(settings);
     problems.extend(unknown_models(settings, &book));
     let classes: BTreeMap<String, Vec<ModelId>> = settings
@@ -90,7 +95,9 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Book>, Plugins), StartError> 
         .map(|(name, class)| (name.clone(), class.models.clone()))
         .collect();
     let entries: Vec<plugin::Entry> = settings.plugins.iter().map(entry).collect();
-    match Plugins::load(&entries, Arc::new(BookPrices(Arc::clone(&book))), &classes) {
+    let book = Arc::new(Current::new(book));
+    let prices = Arc::new(BookPrices(Arc::clone(&book)));
+    match Plugins::load(&entries, prices, &classes) {
         Ok(plugins) if problems.is_empty() => Ok((book, plugins)),
         Ok(_) => Err(StartError(problems)),
         Err(found) => {
@@ -216,16 +223,16 @@ fn entry(entry: &config::PluginEntry) -> plugin::Entry {
 }
 
 /// The price book as hooks may ask it.
-struct BookPrices(Arc<Book>);
+struct BookPrices(Arc<Current<Book>>);
 
 impl plugin::Prices for BookPrices {
     fn quote(&self, request: &ImageRequest) -> Option<crate::bill::Quote> {
-        self.0.quote(request)
+        self.0.get().quote(request)
     }
 
     fn supports(&self, model: &ModelId, request: &ImageRequest) -> Result<(), String> {
-        let row = self
-            .0
+        let book = self.0.get();
+        let row = book
             .model(model)
             .ok_or_else(|| format!("the price book does not know {model}"))?;
         row.capability
@@ -235,7 +242,7 @@ impl plugin::Prices for BookPrices {
     }
 
     fn knows(&self, model: &ModelId) -> bool {
-        self.0.model(model).is_some()
+        self.0.get().model(model).is_some()
     }
 }
 
@@ -245,6 +252,7 @@ impl App {
     /// # Errors
     /// [`StartError`] with all that stands in the way.
     pub async fn start(settings: Settings, extras: Extras) -> Result<App, StartError> {
+        let stamps = Stamps::of(&settings);
         let (book, plugins) = prepare(&settings)?;
         let tasks = Tasks::new();
         private_dir(&settings.state_dir).map_err(|error| wrong("state", error))?;
@@ -263,8 +271,8 @@ impl App {
         let policy = policy(&settings, address, &log)?;
         let pipeline = Arc::new(Pipeline {
             providers,
-            book,
-            plugins,
+            book: book.get(),
+            plugins: Arc::new(plugins),
             world,
             store: Store::new(settings.cache.memory),
             flights: Flights::new(),
@@ -277,15 +285,22 @@ impl App {
         });
         let access = access(&settings, address, extras.app);
         let authority = Arc::new(authority);
+        let current = Arc::new(Current::new(Arc::clone(&pipeline)));
         let proxy = Arc::new(Proxy {
-            pipeline: Arc::clone(&pipeline),
+            pipeline: Arc::clone(&current),
             upstream,
             authority: Arc::clone(&authority),
             access,
             tasks: tasks.clone(),
         });
         let (closer, closing) = listen::closing();
-        tasks.spawn(proxy.serve(listener, closing));
+        tasks.spawn(proxy.serve(listener, closing.clone()));
+        let in_force = InForce {
+            book,
+            pipeline: current,
+        };
+        let watching = Tasks::new();
+        watching.spawn(Watch::new(settings.clone(), stamps, in_force).run(closing));
         let presence = Presence::announce(&settings.state_dir, address);
         let warnings = warnings(&authority, &pipeline);
         pipeline.notice(

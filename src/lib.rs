@@ -6,6 +6,7 @@
 
 // Floor 1: the language.
 pub mod bill;
+pub mod current;
 pub mod image;
 pub mod money;
 pub mod near;
@@ -16,6 +17,7 @@ pub mod wire;
 // Floor 2: knowledge.
 pub mod action;
 pub mod dialect;
+pub mod fit;
 pub mod price;
 
 // Floor 3: stations.

@@ -86,8 +86,8 @@ const REMEMBERED_SHARE: u64 = 8;
 /// Equal calls that follow each other within this time count as made at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// Everything bought and still good.
-#[derive(Debug)]
+/// Everything bought and still good. Clones are the same store.
+#[derive(Clone, Debug)]
 pub struct Store {
     entries: Cache<u128, Arc<Entry>>,
     /// Whose turn it is among the variants of an unseeded request.

@@ -22,6 +22,7 @@ pub(super) fn run(global: &Global) -> u8 {
 fn checked(global: &Global) -> Result<(String, Value), StartError> {
     let settings = load(global)?;
     let (book, plugins) = app::prepare(&settings)?;
+    let book = book.get();
     let names: Vec<String> = plugins
         .iter()
         .map(|plugin| format!("{} ({})", plugin.name(), plugin.digest()))

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::Value;
 
 use super::envelope::{failed, told};
 use super::paint::Ink;
@@ -226,15 +227,12 @@ impl<'a> Priced<'a> {
         if !request.inputs.is_empty() {
             words.push(format!("{} inputs", request.inputs.len()));
         }
-        words.extend(
-            request
-                .extra
-                .iter()
-                .map(|(key, value)| match value.as_str() {
-                    Some(text) => format!("{key}={text}"),
-                    None => format!("{key}={value}"),
-                }),
-        );
+        let scalars =
+            own_fields(request).filter(|(_, value)| !value.is_object() && !value.is_array());
+        words.extend(scalars.map(|(key, value)| match value.as_str() {
+            Some(text) => format!("{key}={text}"),
+            None => format!("{key}={value}"),
+        }));
         words.push(format!("×{}", request.n));
         words.join("  ")
     }
@@ -347,6 +345,15 @@ impl<'a> Priced<'a> {
         }
         out.push_str(&table.render(screen));
     }
+}
+
+/// Fields of a dialect's own that the app itself said: those that begin with `@` are the dialect's
+/// notes of where it read the rest.
+fn own_fields(request: &ImageRequest) -> impl Iterator<Item = (&String, &Value)> {
+    request
+        .extra
+        .iter()
+        .filter(|(key, _)| !key.starts_with('@'))
 }
 
 /// What is said beside an offer.

@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::rescue::{Cause, Rescued};
 use super::{Pipeline, receive};
 use crate::dialect::Undeliverable;
-use crate::image::{Delivery, FailureKind, Format, ImageRequest, Picture};
+use crate::image::{Delivery, FailureKind, Format, ImageRequest, ImageResponse, Picture};
 use crate::money::Usd;
 use crate::record::{
     AnswerRecord, AnsweredFrom, CacheStatus, Delivered, ErrorBy, ErrorRecord, Lever, Step,
@@ -28,20 +28,30 @@ pub(super) struct Handover {
     door: Door,
     handed_over: Instant,
     status: u16,
+    /// The answer as it was fitted for this caller.
+    fitted: Option<ImageResponse>,
 }
 
 impl Pipeline {
     /// Hands the answer over, unless the caller is already reading it.
-    pub(super) fn answer(
+    pub(super) async fn answer(
         &self,
         call: &mut Call,
         outcome: &Result<Served, Rescued>,
         mut door: Door,
     ) -> Handover {
         let mut status = 200;
+        let mut fitted = None;
         if !door.is_open() {
             let (mut reply, no_retry) = match outcome {
-                Ok(served) => self.word(call, served),
+                Ok(served) => match self.fitted(call, served).await {
+                    Some(response) => {
+                        let worded = self.worded(call, &response);
+                        fitted = Some(response);
+                        worded
+                    }
+                    None => self.word(call, served),
+                },
                 Err(rescued) => (
                     rescued.reply(call.dialect(), Some(&call.asked)),
                     rescued.no_retry,
@@ -59,6 +69,7 @@ impl Pipeline {
             door,
             handed_over: Instant::now(),
             status,
+            fitted,
         }
     }
 
@@ -75,9 +86,14 @@ impl Pipeline {
                 false,
             );
         }
+        self.worded(call, &entry.response)
+    }
+
+    /// The answer in the caller's words, made anew.
+    fn worded(&self, call: &Call, response: &ImageResponse) -> (Reply, bool) {
         let worded = match call.asked.delivery {
-            Delivery::Url => self.hosted(call, served),
-            _ => call.dialect().write_response(&call.asked, &entry.response),
+            Delivery::Url => self.hosted(call, response),
+            _ => call.dialect().write_response(&call.asked, response),
         };
         match worded {
             Ok(reply) => (reply, false),
@@ -95,8 +111,8 @@ impl Pipeline {
 
     /// For a caller that wants URLs: pictures in hand are served by the gateway, under names that
     /// nobody can guess.
-    fn hosted(&self, call: &Call, served: &Served) -> Result<Reply, Undeliverable> {
-        let mut response = served.entry.response.clone();
+    fn hosted(&self, call: &Call, response: &ImageResponse) -> Result<Reply, Undeliverable> {
+        let mut response = response.clone();
         let base = self.policy.public_url.as_deref();
         for image in &mut response.images {
             let raw = match &image.picture {
@@ -192,6 +208,7 @@ impl Pipeline {
             door,
             handed_over,
             status,
+            fitted,
         } = delivery;
         let ours = handed_over
             .duration_since(call.began)
@@ -208,16 +225,17 @@ impl Pipeline {
         let decision = &mut call.decision;
         match &outcome {
             Ok(served) => {
-                let images = &served.entry.response.images;
+                let given = fitted.as_ref().unwrap_or(&served.entry.response);
+                let images = &given.images;
                 decision.answered = Some(AnswerRecord {
                     from: served.from,
                     model: served.entry.model.clone(),
                     images: u32::try_from(images.len()).unwrap_or(u32::MAX),
-                    sizes: served.entry.response.sizes(),
+                    sizes: given.sizes(),
                     format: images.first().map_or(Format::Unknown, |image| image.format),
                     delivery: call.asked.delivery,
                     bytes,
-                    fitted: false,
+                    fitted: fitted.is_some(),
                     delivered,
                 });
             }

@@ -253,6 +253,7 @@ impl Pipeline {
             hook: ON_FAILURE.into(),
         };
         let plan = self.plan_route(call, &route, Some(&by))?;
+        call.change.fit_requested |= route.change.fit_requested;
         call.route = Some(Routed { route, by });
         Ok(Next::Plan(Box::new(plan), Duration::ZERO))
     }

@@ -6,7 +6,7 @@ use super::plan::Plan;
 use crate::bill::{Charge, Line};
 use crate::image::ImageResponse;
 use crate::price::{Discrepancy, Shortfall};
-use crate::wire::{ReplyHead, Rope, json};
+use crate::wire::{ReplyHead, Rope};
 
 /// A charge may lie so many thousandths beyond its quote before anybody is told: rates are
 /// rounded in many places.
@@ -23,7 +23,9 @@ impl Pipeline {
         body: &Rope,
         response: &mut ImageResponse,
     ) -> Charge {
-        self.keep_signals(plan, head, body, response);
+        let provider = plan.request.model.provider();
+        self.book
+            .keep_signals(provider, &head.headers, body, &mut response.codes);
         let settled = self.book.settle(&plan.request, response);
         let model = &plan.request.model;
         if let Some(short) = &settled.short {
@@ -41,30 +43,6 @@ impl Pipeline {
             call.decision.notes.push(text);
         }
         settled.charge
-    }
-
-    /// Keeps what the book's own rules look for in this provider's answers.
-    fn keep_signals(
-        &self,
-        plan: &Plan,
-        head: &ReplyHead,
-        body: &Rope,
-        response: &mut ImageResponse,
-    ) {
-        let provider = plan.request.model.provider();
-        let ruled = |row: &crate::price::ProviderRow| !row.signals.is_empty();
-        if !self.book.provider(provider).is_some_and(ruled) {
-            return;
-        }
-        let mut scanner = json::Scanner::new(0);
-        let fed = body
-            .pieces()
-            .iter()
-            .try_for_each(|piece| scanner.feed(piece));
-        let node = fed.and_then(|()| scanner.finish()).ok();
-        let codes = &mut response.codes;
-        self.book
-            .keep_signals(provider, node.as_ref(), &head.headers, codes);
     }
 }
 

@@ -11,6 +11,7 @@ mod chain;
 mod charge;
 mod dense;
 mod door;
+mod fitting;
 mod message;
 pub mod own_headers;
 mod plan;
@@ -75,12 +76,13 @@ pub struct Class {
     pub max_cost: Option<crate::money::Usd>,
 }
 
-/// The stations a call passes, and what they share.
-#[derive(Debug)]
+/// The stations a call passes, and what they share. A clone has the same stations; one with
+/// another book in it takes over for the calls to come.
+#[derive(Clone, Debug)]
 pub struct Pipeline {
     pub providers: Providers,
     pub book: Arc<Book>,
-    pub plugins: Plugins,
+    pub plugins: Arc<Plugins>,
     pub world: Arc<World>,
     pub store: Store,
     pub flights: Flights,
@@ -132,7 +134,7 @@ impl Pipeline {
             Ok(()) => self.buy(&mut call, &mut door).await,
             Err(refused) => Err(refused),
         };
-        let delivery = self.answer(&mut call, &outcome, door);
+        let delivery = self.answer(&mut call, &outcome, door).await;
         self.record(call, outcome, delivery).await;
     }
 

@@ -54,7 +54,7 @@ impl Provider {
 }
 
 /// All providers, found by name and by host.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Providers {
     by_name: BTreeMap<Arc<str>, Arc<Provider>>,
     by_host: HashMap<String, Arc<Provider>>,

@@ -165,7 +165,7 @@ impl View {
             reader,
             encoded_ok,
             progress: Progress::Wait,
-            fits: shape == shape_of(call) && head.status.is_success(),
+            fits: shape == shape_of(call) && head.status.is_success() && !call.change.fit_requested,
             shape,
             head,
             decoder,

@@ -122,16 +122,15 @@ impl Pipeline {
         let measure = |request: &ImageRequest| self.measure(request);
         let applied = change.apply(&mut shadow, &measure);
         record.take(&applied, self.policy.prompts);
-        if change.fit_requested {
-            record
-                .skipped
-                .get_or_insert_with(|| "fit is not available in this version".to_owned());
-        }
         if observed {
             record.applied = false;
             return;
         }
         call.request = Arc::new(shadow);
+        if change.fit_requested {
+            call.change.fit_requested = true;
+            record.applied = true;
+        }
         if change.keep != crate::image::capability::Keep::Nothing {
             call.change.keep = change.keep.clone();
             record.applied = true;
@@ -146,6 +145,7 @@ impl Pipeline {
                 record.to = Some(plan.request.model.to_string());
                 record.applied = !observed;
                 if !observed {
+                    call.change.fit_requested |= route.change.fit_requested;
                     let by = By {
                         plugin: Arc::clone(&record.plugin),
                         hook: ON_REQUEST.into(),

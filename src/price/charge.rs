@@ -7,7 +7,6 @@ use super::modifier::Terms;
 use super::resolution::Resolution;
 use super::row::ModelRow;
 use super::settle::{Settled, Shortfall};
-use super::spread::Spread;
 use super::tally::Tally;
 use super::term::{Term, area_of, in_money};
 use crate::bill::{Charge, ChargeFrom, Codes, Usage};
@@ -107,12 +106,9 @@ impl Book {
                 millis,
                 ..Usage::default()
             };
-            match term.of_usage(&usage, &ask) {
-                Some(cost) => tally.add("second", 1, Spread::exact(cost)),
-                None => {
-                    term.per_picture(&ask, u64::from(request.n.max(1)), &mut tally);
-                    term.per_call(&ask, &mut tally);
-                }
+            if !term.of_usage(&usage, &ask, &mut tally) {
+                term.per_picture(&ask, u64::from(request.n.max(1)), &mut tally);
+                term.per_call(&ask, &mut tally);
             }
         }
         let total = row.price.total(&tally, &row.on(request));
@@ -156,12 +152,10 @@ impl ModelRow {
         let mut tally = Tally::new();
         let mut counted = false;
         for term in terms {
-            match term.of_usage(usage, &ask) {
-                Some(cost) => {
-                    tally.add("usage", 1, Spread::exact(cost));
-                    counted = true;
-                }
-                None => self.list(term, request, response, &mut tally),
+            if term.of_usage(usage, &ask, &mut tally) {
+                counted = true;
+            } else {
+                self.list(term, request, response, &mut tally);
             }
         }
         let total = self.price.total(&tally, &self.on(request));

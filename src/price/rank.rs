@@ -66,9 +66,12 @@ impl ModelRow {
         let fitted = self.capability.fit(asked, &Keep::Nothing)?;
         let (mut request, mut lost) = (fitted.request, fitted.lost);
         // A provider's own fields mean nothing to another.
-        if request.model.provider() != self.id.provider() && !request.extra.is_empty() {
+        if request.model.provider() != self.id.provider() {
+            // What begins with `@` is a dialect's note of where it read the rest.
+            if request.extra.keys().any(|key| !key.starts_with('@')) {
+                lost.push("extra");
+            }
             request.extra.clear();
-            lost.push("extra");
         }
         request.model = self.id.clone();
         let mut unmet = fitted.unmet;

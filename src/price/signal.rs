@@ -9,7 +9,8 @@ use super::book::Book;
 use crate::bill::{Codes, Usage};
 use crate::image::words;
 use crate::money::{Rate, Usd};
-use crate::wire::json::Node;
+use crate::wire::Rope;
+use crate::wire::json::{Node, Scanner};
 
 /// Where in an answer something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,17 +127,34 @@ impl Signals {
 
 impl Book {
     /// Keeps what the book's rules for a provider name of an answer among its billing codes,
-    /// where [`Book::charge`] finds it.
+    /// where [`Book::charge`] finds it. The body is read again only for what the dialect has not
+    /// kept already; one that is no JSON text tells nothing.
     pub fn keep_signals(
         &self,
         provider: &str,
-        body: Option<&Node>,
         headers: &HeaderMap,
+        body: &Rope,
         codes: &mut Codes,
     ) {
-        if let Some(row) = self.provider(provider) {
-            row.signals.keep(body, headers, codes);
-        }
+        let Some(row) = self.provider(provider) else {
+            return;
+        };
+        let missing = |place: &Place| match place {
+            Place::Pointer(pointer) => codes.get(&code(pointer)).is_none(),
+            Place::Header(_) => false,
+        };
+        let tree = row.signals.places().any(missing).then(|| tree(body));
+        row.signals.keep(tree.flatten().as_ref(), headers, codes);
+    }
+
+    /// What the answer of a failed attempt says that it cost; `None` where the book has no rule
+    /// for it, or the answer does not say.
+    pub fn told_charge(&self, provider: &str, headers: &HeaderMap, body: &Rope) -> Option<Usd> {
+        let row = self.provider(provider)?;
+        let (mut codes, mut usage) = (Codes::default(), Usage::default());
+        self.keep_signals(provider, headers, body, &mut codes);
+        row.signals.read(&codes, &mut usage);
+        usage.reported
     }
 
     /// The usage with what the book's rules find in the codes; `None` where there are no rules.
@@ -149,6 +167,15 @@ impl Book {
         row.signals.read(codes, &mut read);
         Some(read)
     }
+}
+
+/// The values of a body, pictures left where they lie.
+fn tree(body: &Rope) -> Option<Node> {
+    let mut scanner = Scanner::new(0);
+    for piece in body.pieces() {
+        scanner.feed(piece).ok()?;
+    }
+    scanner.finish().ok()
 }
 
 /// The name that a billing code has: `/usage/cost` is kept as `usage.cost`.

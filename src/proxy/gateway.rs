@@ -48,7 +48,7 @@ pub(super) async fn route(
         Some((provider, _)) => (provider, &path[1 + provider.len()..]),
         None => (path.trim_start_matches('/'), "/"),
     };
-    let Some(found) = proxy.pipeline.provider(provider) else {
+    let Some(found) = proxy.pipeline.get().provider(provider) else {
         let text = format!(
             "no provider `{provider}` here: a base URL looks like http://{}/openai/v1",
             proxy
@@ -97,7 +97,7 @@ fn split_name(path: &str) -> (&str, &str) {
 }
 
 fn picture(proxy: &Proxy, token: &str) -> Answer {
-    let Some((format, body)) = proxy.pipeline.picture(token) else {
+    let Some((format, body)) = proxy.pipeline.get().picture(token) else {
         return plain(StatusCode::NOT_FOUND, "this picture is no longer kept");
     };
     let mut answer = Response::new(Body::from(body));

@@ -127,7 +127,7 @@ fn distrusted(proxy: &Proxy, target: &Target, caller: &Caller, error: &io::Error
     } else {
         "it hung up"
     };
-    proxy.pipeline.distrusted(Distrust {
+    proxy.pipeline.get().distrusted(Distrust {
         host: target.destination.host.to_string(),
         app: caller.app.as_deref().map(str::to_owned),
         how: how.to_owned(),

@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::action::Via;
+use crate::current::Current;
 use crate::listen::{Closing, Listener};
 use crate::pipeline::{Arrived, Body, Caller, Pipeline, Provider, own_headers};
 use crate::task::Tasks;
@@ -41,7 +42,8 @@ const MAX_HEAD: usize = 64 << 10;
 /// Everything that a connection needs.
 #[derive(Debug)]
 pub struct Proxy {
-    pub pipeline: Arc<Pipeline>,
+    /// The one in force: prices may change while pixtoll runs.
+    pub pipeline: Arc<Current<Pipeline>>,
     pub upstream: Arc<Upstream>,
     pub authority: Arc<Authority>,
     pub access: Access,
@@ -147,7 +149,7 @@ impl Proxy {
                     host: host.as_str().into(),
                     port,
                 };
-                match self.pipeline.provider_of_host(&host) {
+                match self.pipeline.get().provider_of_host(&host) {
                     Some(provider) => {
                         self.call(
                             request,
@@ -189,7 +191,8 @@ impl Proxy {
             target,
             headers: std::mem::take(request.headers_mut()),
         };
-        let Some(recognised) = self.pipeline.recognise(&site.provider, &head) else {
+        let pipeline = self.pipeline.get();
+        let Some(recognised) = pipeline.recognise(&site.provider, &head) else {
             *request.headers_mut() = head.headers;
             let destination = site.provider.reached_at(&site.destination).clone();
             let request = request.map(Outbound::Passing);
@@ -199,7 +202,7 @@ impl Proxy {
         let caller = caller.told_by(&told, &head.headers);
         let body = match guard::whole_body(request.into_body(), MAX_CALL).await {
             Ok(body) => body,
-            Err(guard::NoBody::TooLarge) => return self.pipeline.too_large(&recognised, MAX_CALL),
+            Err(guard::NoBody::TooLarge) => return pipeline.too_large(&recognised, MAX_CALL),
             Err(guard::NoBody::Broken(error)) => {
                 return plain(
                     StatusCode::BAD_REQUEST,
@@ -225,7 +228,7 @@ impl Proxy {
             told,
             recognised,
         };
-        Arc::clone(&self.pipeline).handle(arrived).await
+        pipeline.handle(arrived).await
     }
 }
 

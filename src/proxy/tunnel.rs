@@ -41,7 +41,7 @@ pub(super) async fn connect(
         }
         Place::Elsewhere => {}
     }
-    if let Some(provider) = proxy.pipeline.provider_of_host(&host) {
+    if let Some(provider) = proxy.pipeline.get().provider_of_host(&host) {
         let inside = intercept::Inside::provider(caller, provider, &host, port);
         return opened(proxy, request, move |proxy, stream| {
             intercept::serve(proxy, stream, inside, closing)

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first; a name is a module at the crate's root.
 const FLOORS: &[&[&str]] = &[
-    &["image", "bill", "money", "near", "wire", "task", "secret"],
-    &["dialect", "price", "action"],
+    &[
+        "image", "bill", "current", "money", "near", "wire", "task", "secret",
+    ],
+    &["dialect", "price", "action", "fit"],
     &["plugin", "cache", "upstream", "ledger", "record"],
     &["pipeline", "audit", "listen"],
     &["proxy", "dashboard", "sim"],

@@ -17,6 +17,7 @@ mod floors;
 mod habits;
 mod harness;
 mod price_command;
+mod price_reload;
 mod rules;
 mod trust;
 mod tunnels;

@@ -75,6 +75,54 @@ async fn cap_resolution_cuts_and_says_what_it_saved() {
 }
 
 #[tokio::test]
+async fn what_is_bought_small_is_handed_over_as_it_was_asked_for() {
+    let rig = Rig::with_rule(
+        "return {on_request = function(call)
+            return call:change{max_side = 1024, fit = 'requested', reason = 'small, then enlarged'}
+        end}",
+    )
+    .await;
+    let large = json!({"model": "gpt-image-2", "prompt": "a desk", "size": "2048x2048", "quality": "medium"});
+    let first = rig.generate(&large).await;
+    assert_eq!(png_size(&first), (2048, 2048));
+    let again = rig.generate(&large).await;
+    assert!(again.header("cache-status").unwrap().contains("hit"));
+    assert_eq!(png_size(&again), (2048, 2048), "from memory too");
+    let decisions = rig.decisions(2).await;
+    for decision in &decisions {
+        let answered = &decision["answered"];
+        assert_eq!(answered["fitted"], true, "{answered}");
+        assert_eq!(answered["sizes"], json!(["2048x2048"]));
+    }
+    assert_eq!(decisions[0]["attempts"][0]["sizes"], json!(["1024x1024"]));
+    assert!(decisions[0]["rules"][0]["applied"] == true);
+    assert_eq!(rig.billed(), rig.booked().await, "1024 was bought, once");
+    let small = json!({"model": "gpt-image-2", "prompt": "a desk", "size": "1024x1024", "quality": "medium"});
+    assert_eq!(png_size(&rig.generate(&small).await), (1024, 1024));
+    assert_eq!(rig.decisions(3).await[2]["answered"]["fitted"], false);
+}
+
+#[tokio::test]
+async fn a_format_that_the_target_has_not_is_made_here() {
+    let rig = Rig::with_rule(
+        "return {on_request = function(call) return call:route('stability/sd3.5-medium') end}",
+    )
+    .await;
+    let mut wants_webp = cat("a fox");
+    wants_webp["output_format"] = json!("webp");
+    wants_webp["quality"] = json!("medium");
+    let answer = rig.generate(&wants_webp).await;
+    let decision = &rig.decisions(1).await[0];
+    assert_eq!(
+        answer.header("x-pixtoll-route"),
+        Some("stability/sd3.5-medium"),
+        "{decision}"
+    );
+    assert_eq!(decision["answered"]["format"], "webp", "{decision}");
+    assert_eq!(decision["answered"]["fitted"], true);
+}
+
+#[tokio::test]
 async fn a_chain_leaves_an_overloaded_provider() {
     let rig = Rig::with(|s| {
         s.plugins.push(shipped(

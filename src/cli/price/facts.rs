@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Priced;
+use super::{Priced, own_fields};
 use crate::cli::quoted::QuoteFacts;
 use crate::image::capability::Unmet;
 use crate::image::{Format, ImageRequest, ModelId, Operation, Quality, Tier};
@@ -77,7 +77,7 @@ struct RequestFacts<'a> {
     format: Option<Format>,
     inputs: usize,
     prompt_bytes: usize,
-    extra: &'a BTreeMap<String, Value>,
+    extra: BTreeMap<&'a String, &'a Value>,
 }
 
 impl<'a> RequestFacts<'a> {
@@ -92,7 +92,7 @@ impl<'a> RequestFacts<'a> {
             format: request.format,
             inputs: request.inputs.len(),
             prompt_bytes: request.prompt.len(),
-            extra: &request.extra,
+            extra: own_fields(request).collect(),
         }
     }
 }

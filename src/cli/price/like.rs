@@ -54,6 +54,8 @@ pub(super) fn read(
         for reading in guess.with(dialect) {
             match reading {
                 Ok(reading) => readings.push(reading),
+                // A reading that lacks nothing but a name came nearest.
+                Err(problem) if problem.code == NO_MODEL => why = Some(problem),
                 Err(problem) => {
                     why.get_or_insert(problem);
                 }
@@ -64,6 +66,20 @@ pub(super) fn read(
     best.map(|reading| reading.0).ok_or_else(|| {
         why.unwrap_or_else(|| unclear("no dialect of this release knows such a request"))
     })
+}
+
+const NO_MODEL: &str = "no_model";
+/// Stands where a path wants a model and nobody has named one.
+const UNNAMED: &str = "unnamed";
+
+fn nameless(dialect: &dyn Dialect) -> Problem {
+    let message = format!(
+        "as {}: the model stands in the path, not in the body",
+        dialect.name()
+    );
+    Problem::anywhere(NO_MODEL, message).remedy(
+        "name the model beside the file, like `pixtoll price --like FILE gemini-2.5-flash-image`, or its URL with --url",
+    )
 }
 
 fn unclear(message: impl Into<String>) -> Problem {
@@ -107,7 +123,7 @@ impl Reading {
     fn unexplained(&self) -> (usize, bool) {
         let request = &self.0;
         let odd = request.operation == Operation::Generate && !request.inputs.is_empty();
-        (request.extra.len(), odd)
+        (super::own_fields(request).count(), odd)
     }
 }
 
@@ -126,10 +142,13 @@ impl Guess<'_> {
         let read = |operation, target: PathAndQuery| {
             let head = self.sent.head(target);
             let operation = dialect.claims(&head).unwrap_or(operation);
-            dialect
+            let read = dialect
                 .read_request(&provider, operation, &head, &self.sent.body)
-                .map(Reading)
-                .map_err(|why| unclear(format!("as {}: {why}", dialect.name())))
+                .map_err(|why| unclear(format!("as {}: {why}", dialect.name())))?;
+            match read.model.model() {
+                "" | UNNAMED => Err(nameless(dialect)),
+                _ => Ok(Reading(read)),
+            }
         };
         if let Some(target) = self.sent.target_without(&provider) {
             let claimed = dialect.claims(&self.sent.head(target.clone()));
@@ -146,7 +165,7 @@ impl Guess<'_> {
             .collect()
     }
 
-    /// Whose model it is: the host's, the book's, else whoever the dialect is named after.
+    /// Whose model it is: the host's, the path's, the book's, else whoever speaks the dialect.
     fn provider(&self, dialect: &dyn Dialect) -> String {
         let speaks = |name: &str| {
             let provider = self.settings.provider(name);
@@ -154,6 +173,17 @@ impl Guess<'_> {
         };
         let of_host = self.settings.provider_of_host(&self.sent.host);
         let of_path = || self.sent.first_segment().filter(|name| speaks(name));
+        // OpenAI's dialect is spoken by many, and first by whoever it is named after.
+        let by_dialect = || {
+            let mut all = self
+                .settings
+                .providers
+                .iter()
+                .map(|known| known.name.as_str());
+            Some(dialect.name())
+                .filter(|name| speaks(name))
+                .or_else(|| all.find(|name| speaks(name)))
+        };
         let of_book = || {
             let row = self.book.find(self.model.as_deref()?).ok()?;
             Some(row.id.provider()).filter(|name| speaks(name))
@@ -162,6 +192,7 @@ impl Guess<'_> {
             .map(|provider| provider.name.as_str())
             .or_else(of_path)
             .or_else(of_book)
+            .or_else(by_dialect)
             .unwrap_or(dialect.name())
             .to_owned()
     }
@@ -173,7 +204,7 @@ impl Guess<'_> {
         provider: &str,
         operation: Operation,
     ) -> Option<PathAndQuery> {
-        let model = ModelId::new(provider, self.model.as_deref().unwrap_or("any"));
+        let model = ModelId::new(provider, self.model.as_deref().unwrap_or(UNNAMED));
         let mut request = ImageRequest::new(model, "any");
         request.operation = operation;
         if operation != Operation::Generate {
@@ -395,6 +426,61 @@ mod tests {
         );
         let read = like(&message, &told(None, None)).unwrap();
         assert_eq!((read.model.as_str(), read.n), ("openai/gpt-image-2", 2));
+    }
+
+    /// Every request of the dialects' own examples, with what it must be read as.
+    fn examples() -> Vec<(Vec<u8>, serde_json::Value)> {
+        let folder = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
+            let entries = std::fs::read_dir(path).unwrap();
+            let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            paths.retain(|path| path.is_dir());
+            paths.sort();
+            paths
+        };
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dialect");
+        let cases = folder(&root)
+            .into_iter()
+            .flat_map(|dialect| folder(&dialect));
+        cases
+            .filter_map(|case| {
+                let request = std::fs::read(case.join("request.http")).ok()?;
+                let expected = std::fs::read_to_string(case.join("expect.json")).unwrap();
+                let mut expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
+                Some((request, expected["request"].take()))
+            })
+            .filter(|(_, expected)| expected.is_object())
+            .collect()
+    }
+
+    #[test]
+    fn every_recorded_message_is_read_as_what_it_is() {
+        let settings = Settings::defaults("/nowhere".into());
+        let examples = examples();
+        assert!(examples.len() > 50);
+        for (request, expected) in examples {
+            let read = read(&request, &told(None, None), &settings, Book::embedded()).unwrap();
+            assert_eq!(read.model.as_str(), expected["model"]);
+            assert_eq!(read.operation.as_str(), expected["operation"]);
+            assert_eq!(read.n, expected["n"]);
+        }
+    }
+
+    #[test]
+    fn a_body_whose_model_stands_in_the_path_needs_it_named() {
+        let settings = Settings::defaults("/nowhere".into());
+        let body = br#"{"contents": [{"parts": [{"text": "a fox"}]}]}"#;
+        let named = |model: Option<&str>| {
+            let told = Told {
+                model: model.map(|model| ModelId::new("google", model)),
+                ..told(None, None)
+            };
+            read(body, &told, &settings, Book::embedded())
+        };
+        let read = named(Some("gemini-2.5-flash-image")).unwrap();
+        assert_eq!(read.model.as_str(), "google/gemini-2.5-flash-image");
+        assert_eq!(read.prompt, "a fox");
+        let why = named(None).unwrap_err().to_string();
+        assert!(why.contains("name the model"), "{why}");
     }
 
     #[test]

@@ -99,10 +99,12 @@ struct Biggest<'a> {
     charge: Usd,
     charge_from: ChargeFrom,
     difference: Usd,
-    /// What the book says today; the log keeps no quote's lines.
+    /// What the book says today.
     quote_today: Option<QuoteFacts>,
     /// What the answer said.
     codes: &'a BTreeMap<String, String>,
+    /// What the log noted, both breakdowns among it where the charge lay beyond the quote.
+    notes: &'a [String],
 }
 
 /// An attempt with both figures.
@@ -256,6 +258,7 @@ fn biggest<'a>(pair: &Pair<'a>, book: &Book) -> Biggest<'a> {
         difference: pair.difference(),
         quote_today: book.quote(&attempt.request).as_ref().map(QuoteFacts::from),
         codes: &attempt.codes,
+        notes: &attempt.notes,
     }
 }
 
@@ -280,6 +283,9 @@ impl Biggest<'_> {
             .iter()
             .map(|(name, text)| format!("{name} {text}"))
             .collect();
+        for note in self.notes {
+            out.push_str(&screen.line(&format!("  noted         {note}"), Ink::Plain));
+        }
         if !codes.is_empty() {
             out.push_str(
                 &screen.line(&format!("  answer said   {}", codes.join(", ")), Ink::Plain),
@@ -311,6 +317,7 @@ mod tests {
             charge_from: ChargeFrom::Usage,
             images: 1,
             codes: BTreeMap::new(),
+            notes: Vec::new().into(),
         }
     }
 

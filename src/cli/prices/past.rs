@@ -1,11 +1,12 @@
 //! Calls of the past, out of the decision log: what was asked, and what it was charged.
 //!
-//! The log keeps no quote's lines and may keep no prompt, so a request is put together again from
-//! its fields: exact but for the text of its prompt.
+//! The log may keep no prompt, so a request is put together again from its fields: exact but for
+//! the text of its prompt.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -35,6 +36,8 @@ pub(super) struct PastAttempt {
     pub(super) images: u32,
     /// Billing signals of the answer.
     pub(super) codes: BTreeMap<String, String>,
+    /// What the log notes about the call: how a charge beyond its quote is made up, among others.
+    pub(super) notes: Arc<[String]>,
 }
 
 /// What the log has.
@@ -59,6 +62,8 @@ struct Call {
     asked: Asked,
     decided: Decided,
     attempts: Vec<Attempt>,
+    #[serde(default)]
+    notes: Arc<[String]>,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +183,7 @@ impl Reading {
                 charge_from: attempt.charge_from,
                 images: attempt.images,
                 codes: attempt.codes.clone(),
+                notes: Arc::clone(&call.notes),
             });
         }
     }

@@ -72,6 +72,9 @@ impl Tokens {
             amount.high = amount.high.max(listed.of(pictures * frames));
         }
         tally.add("image out", count.expected, amount);
+        if self.partial_image == 0 {
+            return;
+        }
         let partial = ask.partial_images() * pictures;
         let cost = self.image_out.of(partial * self.partial_image);
         // Fewer may come than were asked for.
@@ -86,30 +89,27 @@ impl Tokens {
         );
     }
 
-    /// `None` when the counts leave the output out.
-    pub(super) fn of_usage(&self, usage: &Usage, ask: &Ask) -> Option<Pico> {
-        usage.image_out.or(usage.text_out)?;
+    /// Whether the counts say anything; they do not when they leave the output out.
+    pub(super) fn of_usage(&self, usage: &Usage, ask: &Ask, tally: &mut Tally) -> bool {
+        if usage.image_out.or(usage.text_out).is_none() {
+            return false;
+        }
         let text_in = usage.text_in.unwrap_or_else(|| match usage.image_in {
             Some(_) => 0,
             None => tokens::text(ask.request.prompt.len()).expected,
         });
-        let text_out = self.text_out.unwrap_or(self.image_out);
-        let input = in_part_cached(
-            text_in,
-            usage.cached_text_in,
-            self.text_in,
-            self.cached_text_in,
-        ) + in_part_cached(
-            usage.image_in.unwrap_or(0),
-            usage.cached_image_in,
-            self.image_in,
-            self.cached_image_in,
-        );
-        Some(
-            input
-                + self.image_out.of(usage.image_out.unwrap_or(0))
-                + text_out.of(usage.text_out.unwrap_or(0)),
-        )
+        let image_in = usage.image_in.unwrap_or(0);
+        let cached = (usage.cached_text_in, usage.cached_image_in);
+        let text = in_part_cached(text_in, cached.0, self.text_in, self.cached_text_in);
+        let image = in_part_cached(image_in, cached.1, self.image_in, self.cached_image_in);
+        let drawn = usage.image_out.unwrap_or(0);
+        let written = usage.text_out.unwrap_or(0);
+        let write = self.text_out.unwrap_or(self.image_out);
+        tally.add("text in", text_in, Spread::exact(text));
+        tally.add("image in", image_in, Spread::exact(image));
+        tally.add("image out", drawn, Spread::exact(self.image_out.of(drawn)));
+        tally.add("text out", written, Spread::exact(write.of(written)));
+        true
     }
 }
 

@@ -91,21 +91,20 @@ impl Term {
         }
     }
 
-    /// What the counts of an answer come to; `None` for a term they say nothing about.
-    pub(super) fn of_usage(&self, usage: &Usage, ask: &Ask) -> Option<Pico> {
-        match self {
-            Term::Tokens(tokens) => tokens.of_usage(usage, ask),
-            Term::Seconds(seconds) => usage.millis.map(|millis| seconds.cost(millis)),
-            Term::Minutes(minutes) => {
-                let counted = !minutes.free_tiers.contains(&ask.request.tier);
-                let millis = usage.millis?;
-                Some(if counted {
-                    minutes.cost(millis)
-                } else {
-                    Pico::ZERO
-                })
+    /// Adds what the counts of an answer come to; `false` for a term they say nothing about.
+    pub(super) fn of_usage(&self, usage: &Usage, ask: &Ask, tally: &mut Tally) -> bool {
+        let mut time = |cost: Option<Pico>| {
+            let millis = usage.millis.unwrap_or(0);
+            if let Some(cost) = cost {
+                tally.add("second", millis.div_ceil(1000), Spread::exact(cost));
             }
-            _ => None,
+            cost.is_some()
+        };
+        match self {
+            Term::Tokens(tokens) => tokens.of_usage(usage, ask, tally),
+            Term::Seconds(seconds) => time(usage.millis.map(|millis| seconds.cost(millis))),
+            Term::Minutes(minutes) => time(usage.millis.map(|millis| minutes.counted(ask, millis))),
+            _ => false,
         }
     }
 

@@ -52,7 +52,16 @@ impl Minutes {
         tally.add("job", jobs, cost);
     }
 
-    pub(super) fn cost(&self, millis: u64) -> Pico {
+    /// What so many milliseconds cost in the request's tier.
+    pub(super) fn counted(&self, ask: &Ask, millis: u64) -> Pico {
+        if self.free_tiers.contains(&ask.request.tier) {
+            Pico::ZERO
+        } else {
+            self.cost(millis)
+        }
+    }
+
+    fn cost(&self, millis: u64) -> Pico {
         Rate::from(self.usd_per_hour).of(millis).scaled(1, HOUR)
     }
 }
