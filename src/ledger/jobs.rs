@@ -1,10 +1,12 @@
-//! Jobs that outlive the process: which call's attempt a provider still works on.
+//! Jobs that outlive the process: which call's attempt a provider still works on, and which jobs
+//! of ours an app may still ask about.
 //!
-//! The hold is in the journal; here is only what finds it again by the provider's name for the
-//! job. A job that is not here any more is settled, or its process never came so far: then its
+//! The hold is in the journal; here is only what finds it again by the name that the app knows. A
+//! provider's job that is not here any more is settled, or its process never came so far: then its
 //! attempt is unknown, as any other that has no end.
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row as _};
 use ulid::Ulid;
 
@@ -12,6 +14,7 @@ use super::database::Database;
 use super::entry::{Event, Key, Row, Settlement};
 use super::error::LedgerError;
 use super::{Ledger, Written, query};
+use crate::image::ModelId;
 
 /// Made where it is missing: a release that does not know it is not disturbed by it.
 pub(super) const SCHEMA: &str = "
@@ -21,21 +24,27 @@ CREATE TABLE IF NOT EXISTS jobs (
     call     TEXT    NOT NULL,
     attempt  INTEGER NOT NULL,
     asker    BLOB,
+    model    TEXT    NOT NULL,
+    ours     INTEGER NOT NULL,
     at       INTEGER NOT NULL,
     PRIMARY KEY (provider, id)
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// A job at a provider whose charge is not known yet.
+/// A job that an app was told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptJob {
     pub provider: String,
-    /// The provider's name for it.
+    /// As its app knows it.
     pub id: String,
-    /// The attempt that it is.
+    /// The attempt that it is; of one of ours, its call.
     pub key: Key,
     /// A keyed digest of the credential that may ask about it.
     pub asker: Option<[u8; 16]>,
+    /// As the app asked for it.
+    pub model: ModelId,
+    /// Not the provider's: its answers are ours to give.
+    pub ours: bool,
     pub at: Timestamp,
 }
 
@@ -46,14 +55,17 @@ impl Ledger {
     /// When the database fails. The job is then lost with this process, and its attempt unknown.
     pub async fn keep_job(&self, job: &KeptJob) -> Result<(), LedgerError> {
         let database = &self.shared().database;
-        let sql = "INSERT OR REPLACE INTO jobs (provider, id, call, attempt, asker, at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql = "INSERT OR REPLACE INTO jobs \
+                   (provider, id, call, attempt, asker, model, ours, at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let statement = sqlx::query(sql)
             .bind(job.provider.clone())
             .bind(job.id.clone())
             .bind(job.key.call.to_string())
             .bind(i64::from(job.key.attempt))
             .bind(job.asker.map(|asker| asker.to_vec()))
+            .bind(job.model.as_str().to_owned())
+            .bind(job.ours)
             .bind(job.at.as_microsecond());
         database.run(statement).await
     }
@@ -119,9 +131,16 @@ impl Database {
         connection.close().await.map_err(failed)
     }
 
+    fn model_of_job(&self, row: &SqliteRow) -> Result<ModelId, LedgerError> {
+        let text: String = row
+            .try_get("model")
+            .map_err(|error| self.error("a question about jobs", error))?;
+        self.sense("model", &text, ModelId::parse)
+    }
+
     async fn jobs(&self) -> Result<Vec<KeptJob>, LedgerError> {
         let failed = |error| self.error("a question about jobs", error);
-        let found = sqlx::query("SELECT provider, id, call, attempt, asker, at FROM jobs")
+        let found = sqlx::query("SELECT * FROM jobs")
             .fetch_all(self.readers())
             .await
             .map_err(failed)?;
@@ -140,6 +159,8 @@ impl Database {
                     attempt: u32::try_from(attempt).unwrap_or(u32::MAX),
                 },
                 asker: asker.and_then(|asker| asker.try_into().ok()),
+                model: self.model_of_job(row)?,
+                ours: row.try_get::<i64, _>("ours").map_err(failed)? != 0,
                 at: Timestamp::from_microsecond(at).unwrap_or(Timestamp::UNIX_EPOCH),
             });
         }

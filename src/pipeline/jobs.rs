@@ -168,6 +168,7 @@ impl Pipeline {
             let ours = self.begin_ours(call);
             self.end_ours(call, &ours, &outcome);
             self.open_with(call, &ours, door);
+            self.keep_job(call, &ours.0, true).await;
         }
         outcome
     }
@@ -191,6 +192,7 @@ impl Pipeline {
         let ours = self.begin_ours(call);
         let mut early = ours.1.reply(&ours.0, None);
         self.tell_early(call, Some(plan), &mut early.head.headers);
+        let kept = self.kept(call, &ours.0, true);
         // Nobody stands behind this door: whoever asks is answered from the job.
         let (mut nobody, _) = Door::shut();
         let outcome = {
@@ -200,6 +202,7 @@ impl Pipeline {
                 outcome = &mut buying, if !submit.wait.is_zero() => outcome,
                 () = tokio::time::sleep(submit.wait) => {
                     door.open(early.head, early.body.into());
+                    self.ledger_keeps(&kept).await;
                     buying.await
                 }
             }
@@ -277,7 +280,7 @@ impl Pipeline {
         let mut booking = Booking::default();
         if theirs {
             overheard = Some(self.hand_over(call, plan, &read, &job.id, pilot, door));
-            booking.kept = self.keep_job(call, &job.id).await;
+            booking.kept = self.keep_job(call, &job.id, false).await;
         }
         let patience = match theirs {
             true => self.policy.job_ttl,
@@ -308,8 +311,13 @@ impl Pipeline {
     }
 
     /// Writes down which call a job belongs to, so that its charge is known after a restart too.
-    async fn keep_job(&self, call: &Call, id: &str) -> Option<KeptJob> {
-        let job = KeptJob {
+    async fn keep_job(&self, call: &Call, id: &str, ours: bool) -> Option<KeptJob> {
+        let job = self.kept(call, id, ours);
+        self.ledger_keeps(&job).await.then_some(job)
+    }
+
+    fn kept(&self, call: &Call, id: &str, ours: bool) -> KeptJob {
+        KeptJob {
             provider: call.arrived.provider.name.to_string(),
             id: id.to_owned(),
             key: Key {
@@ -317,15 +325,18 @@ impl Pipeline {
                 attempt: call.attempts,
             },
             asker: self.asker(call.dialect(), &call.arrived.head),
+            model: call.asked.model.clone(),
+            ours,
             at: jiff::Timestamp::now(),
-        };
-        match self.ledger.keep_job(&job).await {
-            Ok(()) => Some(job),
-            Err(error) => {
-                tracing::error!(%error, id, "a job is not in the ledger's list");
-                None
-            }
         }
+    }
+
+    async fn ledger_keeps(&self, job: &KeptJob) -> bool {
+        let kept = self.ledger.keep_job(job).await;
+        if let Err(error) = &kept {
+            tracing::error!(%error, id = job.id, "a job is not in the ledger's list");
+        }
+        kept.is_ok()
     }
 
     /// A job's charge is written: whoever waits for that goes on, and nothing is kept of it.
@@ -505,6 +516,18 @@ fn leave_as_it_is(call: &mut Call) {
     call.cache.mode = Some(CacheMode::Off);
 }
 
+/// Of a job of ours whose process has ended.
+fn gone() -> Refusal {
+    Refusal {
+        status: 503,
+        kind: FailureKind::Server,
+        code: None,
+        message: "pixtoll: it was started anew, and the picture is not kept; ask for it again"
+            .to_owned(),
+        retry_after: None,
+    }
+}
+
 fn undelivered(why: &str) -> Refusal {
     Refusal {
         status: 502,
@@ -521,15 +544,20 @@ impl Known {
         job: KeptJob,
         dialect: &'static dyn Dialect,
         asked: Arc<ImageRequest>,
+        base: String,
     ) -> (String, Known) {
+        let id = job.id.clone();
         let known = Known {
             credential: job.asker,
             asked,
             dialect,
-            base: String::new(),
-            kind: Kind::Left(job.clone()),
+            base,
+            kind: match job.ours {
+                true => Kind::Ours(Mutex::new(State::Failed(Box::new(gone())))),
+                false => Kind::Left(job),
+            },
         };
-        (job.id, known)
+        (id, known)
     }
 
     /// What its app hears of a job of ours.

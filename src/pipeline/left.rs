@@ -1,7 +1,8 @@
 //! Jobs that a dead process left.
 //!
-//! Their holds are booked as unknown by now. Their apps may still ask about them, and what they
-//! are told ends that: the charge takes the place of what was assumed.
+//! Holds of providers' jobs are booked as unknown by now. Their apps may still ask about them, and
+//! what they are told ends that: the charge takes the place of what was assumed. Of a job of ours
+//! the picture is gone with the process; its app is told so in its provider's words.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,14 +35,17 @@ impl Pipeline {
         for (job, row) in kept {
             let age = Timestamp::now().duration_since(job.at);
             let old = Duration::try_from(age).is_ok_and(|age| age > self.policy.job_ttl);
-            let provider = self.providers.named(&job.provider);
-            match (row, provider) {
-                // A process that lives looks after it.
-                (Some(row), _) if row.settled.is_none() => {}
-                (Some(row), Some(provider)) if row.assumed && !old => {
-                    let request = ImageRequest::new(row.hold.model, String::new());
-                    if let Some(dialect) = provider.dialect_for(&request.model) {
-                        let known = Known::left(job, dialect, Arc::new(request));
+            let open = row.as_ref().is_some_and(|row| row.settled.is_none());
+            let assumed = row.is_some_and(|row| row.assumed);
+            if open && !old {
+                continue; // a process that lives looks after it
+            }
+            match self.providers.named(&job.provider) {
+                Some(provider) if !old && (job.ours || assumed) => {
+                    let asked = Arc::new(ImageRequest::new(job.model.clone(), String::new()));
+                    let base = provider.home().map(ToString::to_string);
+                    if let Some(dialect) = provider.dialect_for(&asked.model) {
+                        let known = Known::left(job, dialect, asked, base.unwrap_or_default());
                         self.jobs.remember(&provider.name, known);
                     }
                 }

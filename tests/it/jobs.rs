@@ -492,3 +492,39 @@ async fn a_job_whose_process_was_killed_is_settled_when_its_app_asks_the_next() 
     assert_eq!(settled.charge.unwrap().nano(), sim.bills()[0].nano_usd);
     assert!(ledger.kept_jobs().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_job_of_ours_whose_process_was_killed_has_failed() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let sim = Sim::start(([127, 0, 0, 1], 0).into(), SimOptions::default())
+        .await
+        .unwrap();
+    let mut first = serve(dir.path(), &sim);
+    let gateway = address(&mut first).await;
+    let body = json!({"prompt": "a boat", "sync_mode": true}).to_string();
+    let path = "/fal-ai/flux/dev";
+    let job = at_gateway(&gateway, "POST", path, &body).await.json();
+    let theirs = job["response_url"]
+        .as_str()
+        .unwrap()
+        .strip_prefix(&sim.url())
+        .unwrap();
+    assert_eq!(at_gateway(&gateway, "GET", theirs, "").await.status(), 200);
+    let again = at_gateway(&gateway, "POST", path, &body).await.json();
+    let id = again["request_id"].as_str().unwrap();
+    assert_ne!(id, job["request_id"]);
+    let ours = format!("/fal-ai/flux/requests/{id}");
+    assert_eq!(at_gateway(&gateway, "GET", &ours, "").await.status(), 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    let mut second = serve(dir.path(), &sim);
+    let gateway = address(&mut second).await;
+    let told = at_gateway(&gateway, "GET", &ours, "").await;
+    assert_eq!(told.status(), 503, "{}", told.text());
+    assert!(told.text().contains("ask for it again"), "{}", told.text());
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert_eq!(sim.bills().len(), 1);
+}
