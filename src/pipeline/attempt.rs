@@ -267,8 +267,9 @@ impl Pipeline {
         call.upstream += began.elapsed();
         record.ms = millis(began.elapsed());
         let got = match read {
-            Err((failure, live, ttfb)) => {
+            Err((mut failure, live, ttfb)) => {
                 record.ttfb_ms = millis(ttfb);
+                self.judge(plan, &mut failure, None);
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
                 if let Some(live) = live {
@@ -318,7 +319,8 @@ impl Pipeline {
         };
         let mut response = match next {
             Next::Done(response) => response,
-            Next::Failed(failure) => {
+            Next::Failed(mut failure) => {
+                self.judge(plan, &mut failure, Some((&head, &body)));
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
                 show_rest(&live);
@@ -490,7 +492,6 @@ impl Pipeline {
     ) {
         let charge = self.book.failed_charge(&plan.request, failure);
         record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
-        record.billed = self.book.billed(plan.request.model.provider(), failure);
         if failure.sent == Sent::NotSent {
             if let Err(error) = self.ledger.release(ticket) {
                 tracing::error!(%error, "a hold was not taken back in the journal");
