@@ -107,6 +107,8 @@ pub struct Capability {
     pub retired_on: Option<String>,
     /// Full `provider/model` of what its provider offers instead.
     pub successor: Option<String>,
+    /// Resolutions that it draws any shape in, by name: `1K`, `4K`. Empty: it has but one.
+    pub resolutions: Vec<&'static str>,
 }
 
 /// A request cut to a model's measure.
@@ -330,7 +332,7 @@ impl Capability {
                 };
                 Size::Aspect {
                     aspect: nearest,
-                    step: None,
+                    step: self.step(&wish),
                 }
             }
             _ => {
@@ -341,7 +343,7 @@ impl Capability {
         let (width, height) = self.expected_pixels(&got);
         let exact = match wish.pixels() {
             Some(pixels) => pixels == (width, height),
-            None => wish.aspect() == got.aspect(),
+            None => wish.aspect() == got.aspect() && step_of(&wish) == step_of(&got),
         };
         if !exact {
             fitted.unmet.push(Unmet {
@@ -350,6 +352,16 @@ impl Capability {
             });
         }
         fitted.request.size = got;
+    }
+
+    /// The wish's resolution, where the model has it.
+    fn step(&self, wish: &Size) -> Option<String> {
+        let step = step_of(wish)?;
+        let known = self
+            .resolutions
+            .iter()
+            .find(|known| known.eq_ignore_ascii_case(step))?;
+        Some((*known).to_owned())
     }
 
     /// Of the model's qualities the highest that is not above the wish, else its lowest.
@@ -403,7 +415,8 @@ pub enum Keep {
 }
 
 impl Keep {
-    fn covers(&self, field: &str) -> bool {
+    /// Whether `field` must not be lost.
+    pub fn covers(&self, field: &str) -> bool {
         match self {
             Keep::Nothing => false,
             Keep::Everything => true,
@@ -426,6 +439,14 @@ fn nearest_pixels(width: u32, height: u32, list: &[(u32, u32)]) -> Option<(u32, 
         .copied()
         .filter(|&(w, h)| Aspect::of(w, h) == shape)
         .min_by_key(|&(w, h)| (u64::from(w) * u64::from(h)).abs_diff(pixels))
+}
+
+/// The name of the resolution that a size asks for.
+fn step_of(size: &Size) -> Option<&str> {
+    match size {
+        Size::Aspect { step, .. } => step.as_deref(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -462,6 +483,7 @@ mod tests {
             deliveries: vec![Delivery::Base64, Delivery::Bytes],
             retired_on: None,
             successor: None,
+            resolutions: Vec::new(),
         }
     }
 
@@ -570,5 +592,25 @@ mod tests {
             let (w, h) = model.expected_pixels(&Size::Pixels { width, height });
             assert!(free.allows(w, h), "{width}x{height} became {w}x{h}");
         }
+    }
+
+    #[test]
+    fn a_resolution_stays_where_the_model_has_it_and_is_told_where_it_has_not() {
+        let wide = Size::Aspect {
+            aspect: Aspect { wide: 16, high: 9 },
+            step: Some("2K".to_owned()),
+        };
+        let request = ImageRequest {
+            size: wide.clone(),
+            ..ImageRequest::new(ModelId::new("google", "any"), "a cat")
+        };
+        let mut model = stability();
+        model.sizes = Sizes::Aspects(vec![(Aspect { wide: 16, high: 9 }, (1344, 768))]);
+        let fitted = model.fit(&request, &Keep::Nothing).unwrap();
+        assert_eq!(fitted.unmet.len(), 1, "{:?}", fitted.unmet);
+        assert_eq!(fitted.unmet[0].wish, "size 16:9 2K");
+        model.resolutions = vec!["1K", "2K"];
+        let fitted = model.fit(&request, &Keep::Nothing).unwrap();
+        assert_eq!((fitted.request.size, fitted.unmet), (wide, vec![]));
     }
 }

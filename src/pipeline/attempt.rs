@@ -17,6 +17,7 @@ use super::door::Door;
 use super::plan::Plan;
 use super::reading::Read;
 use super::rescue::Rescued;
+use super::submit::Booking;
 use crate::action::{CacheMode, CacheScope};
 use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
@@ -194,6 +195,9 @@ impl Pipeline {
             call.upstream += began.elapsed();
             let began = Instant::now();
             self.open_live(call, None, &live, door);
+            if live.shape.job {
+                self.jobs.join(&flight.leader);
+            }
             let bought = flight.bought().await;
             call.upstream += began.elapsed();
             return bought;
@@ -259,13 +263,14 @@ impl Pipeline {
                     .await;
                 (read.map_err(|failure| (failure, None, ttfb)), booking)
             }
-            Err(error) => (Err(error), None),
+            Err(error) => (Err(error), Booking::default()),
         };
         call.upstream += began.elapsed();
         record.ms = millis(began.elapsed());
         let got = match read {
-            Err((failure, live, ttfb)) => {
+            Err((mut failure, live, ttfb)) => {
                 record.ttfb_ms = millis(ttfb);
+                self.judge(plan, &mut failure, None);
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
                 if let Some(live) = live {
@@ -280,7 +285,7 @@ impl Pipeline {
                     .await
             }
         };
-        drop(booking); // whoever waits for the charge to be written goes on
+        self.booked(booking).await;
         got
     }
 
@@ -315,7 +320,8 @@ impl Pipeline {
         };
         let mut response = match next {
             Next::Done(response) => response,
-            Next::Failed(failure) => {
+            Next::Failed(mut failure) => {
+                self.judge(plan, &mut failure, Some((&head, &body)));
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
                 show_rest(&live);
@@ -490,7 +496,6 @@ impl Pipeline {
     ) {
         let charge = self.book.failed_charge(&plan.request, failure);
         record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
-        record.billed = self.book.billed(plan.request.model.provider(), failure);
         if failure.sent == Sent::NotSent {
             if let Err(error) = self.ledger.release(ticket) {
                 tracing::error!(%error, "a hold was not taken back in the journal");

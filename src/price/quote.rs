@@ -5,6 +5,7 @@ use super::ask::{self, Ask};
 use super::book::Book;
 use super::formula::Price;
 use super::modifier::Terms;
+use super::resolution::Resolution;
 use super::row::ModelRow;
 use super::spread::{End, Spread};
 use super::tally::Tally;
@@ -87,10 +88,16 @@ impl ModelRow {
         }
     }
 
-    /// Pixels of the pictures that the request will bring.
+    /// Pixels of the pictures that the request will bring. A resolution that the model does not
+    /// have leaves them as they are.
     pub(super) fn expected_pixels(&self, request: &ImageRequest) -> (u32, u32) {
         let size = self.capability.expected_pixels(&request.size);
-        match ask::resolution(request) {
+        let named = ask::resolution(request);
+        let has = |wanted: &&Resolution| {
+            let mut own = self.resolutions.iter();
+            own.any(|known| known.side == wanted.side)
+        };
+        match named.filter(has) {
             Some(resolution) => resolution.of(size),
             None => size,
         }
