@@ -227,6 +227,13 @@ impl Pipeline {
             let place = request.extra.remove_entry(PLACE).filter(|_| own);
             request.extra.retain(|name, _| !name.starts_with(NOTE));
             if !request.extra.is_empty() {
+                if keep.covers("extra") {
+                    let fields: Vec<&str> = request.extra.keys().map(String::as_str).collect();
+                    return Err(format!(
+                        "{model}: `extra` must be kept and the model has no word for {}",
+                        fields.join(", ")
+                    ));
+                }
                 request.extra.clear();
                 lost.push("extra");
             }

@@ -138,7 +138,8 @@ fn read(arrived: &Arrived, app: &'static str, shared: &Shared) -> Result<Ask, Mi
                 "value_error.number.not_ge",
             ))?,
     };
-    let (width, height) = size(&fields["image_size"]).ok_or((
+    let shaped = shape(&fields["aspect_ratio"]).filter(|_| fields["image_size"].is_null());
+    let (width, height) = shaped.or_else(|| size(&fields["image_size"])).ok_or((
         "image_size",
         "value is not a valid image size",
         "type_error.enum",
@@ -190,6 +191,15 @@ fn size(asked: &Value) -> Option<(u32, u32)> {
         Value::String(name) => SIZES.iter().find(|(known, _)| known == name).map(|s| s.1),
         _ => side("width").zip(side("height")),
     }
+}
+
+/// Some apps are asked for a shape in place of a size: they draw about a megapixel of it.
+fn shape(asked: &Value) -> Option<(u32, u32)> {
+    let (wide, high) = asked.as_str()?.split_once(':')?;
+    let (wide, high) = (wide.parse::<u32>().ok()?, high.parse::<u32>().ok()?);
+    let unit = (1u32 << 20).checked_div(wide.checked_mul(high)?)?.isqrt();
+    let side = |parts: u32| (unit.saturating_mul(parts) / 16 * 16).max(64);
+    Some((side(wide), side(high)))
 }
 
 impl Ask {
