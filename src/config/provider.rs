@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::address::{Upstream, host_name};
 use super::problem::{Problem, nearest};
-use super::providers::{DIALECTS, KNOWN, Known};
+use super::providers::{self, KNOWN, Known};
 use super::raw::{Field, RawLimits, RawProvider};
 use super::read::Reader;
 use crate::secret::Secret;
@@ -217,7 +217,7 @@ fn is_new_name(
     let message = format!("`{name}` is no provider that this release knows");
     let own = format!(
         "a provider of your own says what it speaks: `dialect: {}`",
-        DIALECTS.join("` or `dialect: ")
+        spoken("` or `dialect: ")
     );
     let remedy = match nearest(name, all.iter().map(|provider| provider.name.as_str())) {
         Some(near) => format!("did you mean `{near}`? If not, {own}"),
@@ -238,13 +238,18 @@ fn dialects(field: &Field<'_>, reader: &mut Reader<'_>) -> Vec<&'static str> {
         .collect()
 }
 
+/// The names of all dialects, with `between` between them.
+fn spoken(between: &str) -> String {
+    providers::dialects().collect::<Vec<_>>().join(between)
+}
+
 fn dialect(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<&'static str> {
     let written = reader.text(field, "openai")?;
-    let found = DIALECTS.iter().copied().find(|name| *name == written);
+    let found = providers::dialects().find(|name| *name == written);
     if found.is_none() {
-        let all = DIALECTS.join(", ");
+        let all = spoken(", ");
         let why = format!("this release does not speak `{written}`");
-        let remedy = match nearest(&written, DIALECTS.iter().copied()) {
+        let remedy = match nearest(&written, providers::dialects()) {
             Some(near) => format!("did you mean `{near}`? It speaks {all}"),
             None => format!("it speaks {all}"),
         };
