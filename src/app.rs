@@ -227,7 +227,7 @@ struct BookPrices(Arc<Current<Book>>);
 
 impl plugin::Prices for BookPrices {
     fn quote(&self, request: &ImageRequest) -> Option<crate::bill::Quote> {
-        self.0.get().quote(request)
+        self.0.get().quote_calls(request)
     }
 
     fn supports(&self, model: &ModelId, request: &ImageRequest) -> Result<(), String> {

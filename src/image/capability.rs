@@ -2,10 +2,13 @@
 //!
 //! A request that moves to another model keeps everything the model has a word for. The rest is
 //! listed as lost; prompt, input images, mask and n are never lost: a model that cannot take them
-//! is no target.
+//! is no target. One that makes fewer pictures a call than are wanted is asked several times.
 
 use super::request::{Delivery, Format, ImageRequest, InputRole, Operation, Quality, Safety, Tier};
 use super::size::{Aspect, Size};
+
+/// The most calls that one is split into, for a model that makes fewer pictures than are wanted.
+const MOST_CALLS: u32 = 16;
 
 /// Which sizes a model makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +177,12 @@ impl Capability {
         }
     }
 
+    /// The calls that `n` pictures take, as few as can be: how many each is asked for.
+    pub fn calls_for(&self, n: u32) -> impl Iterator<Item = u32> + use<> {
+        let most = self.max_n.max(1);
+        (0..n.max(1).div_ceil(most)).map(move |call| most.min(n.max(1) - call * most))
+    }
+
     /// Cuts `request` to what this model can express. `keep` names fields that must not be lost.
     ///
     /// # Errors
@@ -205,11 +214,11 @@ impl Capability {
                 format!("the model does not {}", request.operation),
             );
         }
-        if request.n > self.max_n {
+        if request.n.div_ceil(self.max_n.max(1)) > MOST_CALLS {
             return misfit(
                 "n",
                 format!(
-                    "{} pictures wanted, {} a call is the most",
+                    "{} pictures wanted, {} a call and {MOST_CALLS} calls are the most",
                     request.n, self.max_n
                 ),
             );
@@ -509,11 +518,26 @@ mod tests {
 
     #[test]
     fn n_is_never_lost() {
-        let request = ImageRequest { n: 2, ..asked() };
-        assert_eq!(
-            stability().fit(&request, &Keep::Nothing).unwrap_err().field,
-            "n"
-        );
+        let fit = |n| stability().fit(&ImageRequest { n, ..asked() }, &Keep::Nothing);
+        assert_eq!(fit(16).unwrap().request.n, 16);
+        assert_eq!(fit(17).unwrap_err().field, "n");
+        assert_eq!(fit(u32::MAX).unwrap_err().field, "n");
+    }
+
+    #[test]
+    fn the_calls_of_a_model_bring_as_many_pictures_as_are_wanted() {
+        let calls = |max_n, n| {
+            let model = Capability {
+                max_n,
+                ..stability()
+            };
+            model.calls_for(n).collect::<Vec<_>>()
+        };
+        assert_eq!(calls(1, 3), [1, 1, 1]);
+        assert_eq!(calls(4, 4), [4]);
+        assert_eq!(calls(4, 10), [4, 4, 2]);
+        assert_eq!(calls(0, 2), [1, 1]);
+        assert_eq!(calls(4, 0), [1]);
     }
 
     #[test]

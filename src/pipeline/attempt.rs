@@ -25,6 +25,7 @@ use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot,
 use crate::dialect::Next;
 use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
 use crate::ledger::{Hold, Outcome, Settlement, Ticket};
+use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::wire::Reply;
 
@@ -206,8 +207,8 @@ impl Pipeline {
         bought
     }
 
-    /// Buys the picture. Whatever happens, the hold ends, the flight lands and the record tells.
-    async fn purchase(
+    /// Buys with one request. Whatever happens, the hold ends, the flight lands and the record tells.
+    pub(super) async fn purchase_once(
         &self,
         call: &mut Call,
         plan: &Plan,
@@ -341,14 +342,14 @@ impl Pipeline {
         record.answer(&mut response, plan.request.n, charge);
         self.settle(ticket, &record, charge).await;
         show_rest(&live);
-        call.served_by = Some(record.i);
+        call.served_by = vec![record.i];
         call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
         call.decision.attempts.push(record);
         let kept = Reply {
             head: answer::kept_head(&head),
             body,
         };
-        let entry = self.keep(call, plan, key, *response, charge, kept);
+        let entry = self.keep(call, plan, key, *response, charge.amount, Some(kept));
         if let Some(pilot) = pilot {
             pilot.land(Bought::Answer(Arc::clone(&entry)));
         }
@@ -360,14 +361,14 @@ impl Pipeline {
     }
 
     /// Keeps a purchase for whoever asks next, as far as the policy allows.
-    fn keep(
+    pub(super) fn keep(
         &self,
         call: &mut Call,
         plan: &Plan,
         key: &Key,
         response: ImageResponse,
-        charge: Charge,
-        reply: Reply,
+        cost: Option<Usd>,
+        reply: Option<Reply>,
     ) -> Arc<Entry> {
         let usual = match plan.request.seed {
             Some(_) => self.policy.ttl,
@@ -378,7 +379,7 @@ impl Pipeline {
             .ttl
             .unwrap_or(usual)
             .min(url_life(plan, &response));
-        let original = Original {
+        let original = reply.map(|reply| Original {
             shape: Shape {
                 dialect: plan.dialect.name(),
                 delivery: plan.request.delivery,
@@ -386,18 +387,21 @@ impl Pipeline {
                 job: false,
             },
             reply,
-        };
+        });
         let entry = Arc::new(Entry {
             key: key.clone(),
             response,
-            original: Some(original),
+            original,
             model: plan.request.model.clone(),
-            cost: charge.amount,
+            cost,
             bought_by: call.id(),
             bought_at: Instant::now(),
             ttl,
             unreceived: std::sync::atomic::AtomicBool::new(false),
         });
+        if plan.part {
+            return entry;
+        }
         let whole =
             entry.response.images.len() >= plan.request.n as usize && entry.response.withheld == 0;
         let stores = matches!(call.cache_mode(), CacheMode::Use | CacheMode::Refresh);
@@ -411,7 +415,7 @@ impl Pipeline {
         entry
     }
 
-    fn failed(
+    pub(super) fn failed(
         &self,
         call: &Call,
         failure: Failure,

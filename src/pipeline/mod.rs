@@ -25,6 +25,7 @@ mod reading;
 mod receive;
 pub mod rescue;
 mod rules;
+mod several;
 mod submit;
 
 use std::collections::BTreeMap;

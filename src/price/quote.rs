@@ -31,6 +31,11 @@ impl Book {
         self.model(&request.model)?.quote_for(request, account)
     }
 
+    /// As [`ModelRow::quote_calls`], on the model that the request names.
+    pub fn quote_calls(&self, request: &ImageRequest) -> Option<Quote> {
+        self.model(&request.model)?.quote_calls(request)
+    }
+
     /// Pixels of the pictures that the request will bring, as far as anybody can know.
     pub fn expected_pixels(&self, request: &ImageRequest) -> (u32, u32) {
         match self.model(&request.model) {
@@ -62,6 +67,25 @@ impl ModelRow {
             account,
         };
         Some(self.price.total(&tally, &on))
+    }
+
+    /// What `request` costs in as many calls as its pictures take on this model.
+    pub fn quote_calls(&self, request: &ImageRequest) -> Option<Quote> {
+        let most = self.capability.max_n.max(1);
+        if request.n <= most {
+            return self.quote(request);
+        }
+        let of = |n| {
+            self.quote(&ImageRequest {
+                n,
+                ..request.clone()
+            })
+        };
+        let full = of(most)?.times(request.n / most);
+        match request.n % most {
+            0 => Some(full),
+            rest => Some(full.and(of(rest)?)),
+        }
     }
 
     /// Pixels of the pictures that the request will bring. A resolution that the model does not

@@ -77,7 +77,7 @@ impl ModelRow {
         request.stream &= self.capability.stream;
         Ok(Offer {
             row: self,
-            quote: self.quote(&request),
+            quote: self.quote_calls(&request),
             request,
             lost,
             unmet: fitted.unmet,

@@ -20,5 +20,6 @@ mod jobs;
 mod price_command;
 mod price_reload;
 mod rules;
+mod several;
 mod trust;
 mod tunnels;
