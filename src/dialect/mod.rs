@@ -46,6 +46,7 @@ pub const PLACE: &str = "@place";
 /// Every dialect of this release.
 pub static ALL: &[&dyn Dialect] = &[
     &openai::OpenAi,
+    &openai::Azure,
     &stability_v1::StabilityV1,
     &stability::Stability,
     &google::Imagen,

@@ -15,17 +15,22 @@ use crate::wire::{ReplyHead, Rope};
 /// Longest message that is kept of an error; the rest of an edge's HTML page helps nobody.
 const MESSAGE: usize = 2000;
 /// Headers of this dialect that tell of money or work.
-const TELLING: [&str; 3] = [
+const TELLING: [&str; 5] = [
     "openai-processing-ms",
     "openai-version",
     "x-litellm-response-cost",
+    "apim-request-id",
+    "x-ms-region",
 ];
 
-/// Codes and types that mean moderation.
-const SAFETY: [&str; 3] = [
+/// Codes and types that mean moderation; the last three are Azure's.
+const SAFETY: [&str; 6] = [
     "moderation_blocked",
     "content_policy_violation",
     "nsfw_content",
+    "contentFilter",
+    "content_filter",
+    "ResponsibleAIPolicyViolation",
 ];
 /// Words of moderation where the code is silent, lower case.
 const SAFETY_MESSAGES: [&str; 5] = [
@@ -43,7 +48,11 @@ const QUOTA: [&str; 6] = [
     "credit_limit",
     "credit_limit_exceeded",
 ];
-const GONE: [&str; 2] = ["model_not_found", "model_not_available"];
+const GONE: [&str; 3] = [
+    "model_not_found",
+    "model_not_available",
+    "DeploymentNotFound",
+];
 
 pub(super) fn reader(request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
     let content_type = head.header("content-type").unwrap_or_default();
@@ -314,6 +323,8 @@ struct Told {
     message: String,
     kind: Option<String>,
     code: Option<String>,
+    /// The code of the error within the error, as Azure has it.
+    inner: Option<String>,
     /// `input`, `output` or `unknown`.
     stage: Option<String>,
     categories: Vec<String>,
@@ -325,12 +336,15 @@ impl Told {
         let error = told(node, "error").unwrap_or(node);
         let text = |node: &Node, name: &str| Some(node.get(name)?.scalar()?.to_owned());
         let details = error.get("moderation_details");
+        // Azure spells it both ways.
+        let inner = error.get("inner_error").or(error.get("innererror"));
         let mut told = Told {
             message: error
                 .get("message")
                 .map_or_else(|| long(error, body), |m| long(m, body)),
             kind: text(error, "type"),
             code: text(error, "code").or_else(|| text(node, "code")),
+            inner: inner.and_then(|inner| text(inner, "code")),
             stage: details.and_then(|details| text(details, "moderation_stage")),
             categories: Vec::new(),
         };
@@ -342,6 +356,9 @@ impl Told {
             .map(str::to_owned)
             .collect();
         if told.categories.is_empty() {
+            told.categories = filtered(inner.unwrap_or(error));
+        }
+        if told.categories.is_empty() {
             told.categories = violations(&told.message);
         }
         if told.message.is_empty() {
@@ -352,7 +369,7 @@ impl Told {
 
     fn says(&self, words: &[&str]) -> bool {
         let among = |said: &Option<String>| said.as_deref().is_some_and(|w| words.contains(&w));
-        among(&self.code) || among(&self.kind)
+        among(&self.code) || among(&self.kind) || among(&self.inner)
     }
 
     fn is_safety(&self) -> bool {
@@ -420,6 +437,16 @@ fn long(node: &Node, body: &Rope) -> String {
         other => other.text().unwrap_or_default().to_owned(),
     };
     text.chars().take(MESSAGE).collect()
+}
+
+/// The names of Azure's filters that struck.
+fn filtered(error: &Node) -> Vec<String> {
+    let Some(Node::Object(filters)) = error.get("content_filter_results") else {
+        return Vec::new();
+    };
+    let struck = |filter: &Node| filter.get("filtered").and_then(Node::bool) == Some(true);
+    let names = filters.iter().filter(|(_, filter)| struck(filter));
+    names.map(|(name, _)| name.clone()).collect()
 }
 
 /// The list in `safety_violations=[violence, sexual]`.
