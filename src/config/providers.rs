@@ -25,6 +25,7 @@ pub(super) struct Known {
 pub(super) const DIALECTS: &[&str] = &[
     "openai",
     "azure",
+    "responses",
     "stability",
     "stability_v1",
     "imagen",
@@ -106,7 +107,7 @@ const BEDROCK: &[&str] = &[
 pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "openai",
-        dialects: &["openai"],
+        dialects: &["openai", "responses"],
         hosts: &["api.openai.com", "us.api.openai.com", "eu.api.openai.com"],
         upstream: Some("api.openai.com"),
         key_from: &["OPENAI_API_KEY"],

@@ -6,6 +6,7 @@
 
 mod answer;
 mod azure;
+mod responses;
 mod wording;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::wire::multipart::{self, Part};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 
 pub(super) use azure::Azure;
+pub(super) use responses::Responses;
 
 pub(super) struct OpenAi;
 

@@ -3,6 +3,8 @@
 
 mod azure;
 mod google;
+mod malformed;
+mod responses;
 mod stability_v1;
 
 use std::path::{Path, PathBuf};
@@ -855,6 +857,8 @@ fn routes_are_claimed_exactly() {
     check(Method::POST, "/v1/images/edits/", Some("openai"));
     check(Method::POST, "/v1/images/variations?x=y", Some("openai"));
     check(Method::GET, "/v1/images/generations", None);
+    check(Method::POST, "/v1/responses", Some("responses"));
+    check(Method::GET, "/v1/responses/resp_1", None);
     check(Method::POST, "/v1/images", None);
     check(Method::POST, "/v1/chat/completions", None);
     check(
