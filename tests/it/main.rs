@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod azure;
 mod books_balance;
 mod bytes;
 mod cache;
