@@ -31,10 +31,10 @@ use std::time::Duration;
 use http::Response;
 use moka::sync::Cache;
 
-use crate::action::{CacheScope, World};
+use crate::action::{CacheScope, Class, World};
 use crate::cache::{Flights, Store};
 use crate::dialect::Refusal;
-use crate::image::{FailureKind, Format, ModelId};
+use crate::image::{FailureKind, Format};
 use crate::ledger::Ledger;
 use crate::plugin::Plugins;
 use crate::price::Book;
@@ -73,13 +73,6 @@ pub struct Policy {
     pub instance: Arc<str>,
     /// Keys the digests of credentials, so that a log's reader cannot test guesses.
     pub credential_key: [u8; 32],
-}
-
-/// Models of a kind, from the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Class {
-    pub models: Vec<ModelId>,
-    pub max_cost: Option<crate::money::Usd>,
 }
 
 /// The stations a call passes, and what they share. A clone has the same stations; one with

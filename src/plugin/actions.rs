@@ -398,7 +398,8 @@ fn share(given: &Given<'_>) -> Result<u64, String> {
     Ok(thousandths as u64)
 }
 
-fn keep(given: &Given<'_>) -> Result<Keep, String> {
+/// What must not be lost.
+pub(super) fn keep(given: &Given<'_>) -> Result<Keep, String> {
     match &given.value {
         Value::Boolean(true) => Ok(Keep::Everything),
         Value::Table(_) => given
