@@ -310,7 +310,8 @@ impl Cap {
 }
 
 impl Set {
-    fn apply(&self, request: &mut ImageRequest) -> (&'static str, String) {
+    /// Sets the field, and returns its name and new value for the log.
+    pub fn apply(&self, request: &mut ImageRequest) -> (&'static str, String) {
         fn put<T: Clone + ToString>(slot: &mut Option<T>, value: &Option<T>) -> String {
             slot.clone_from(value);
             value

@@ -97,14 +97,7 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), Sta
         Ok(plugins) if problems.is_empty() => Ok((book, plugins)),
         Ok(_) => Err(StartError(problems)),
         Err(found) => {
-            problems.extend(found.into_iter().map(|found| Problem {
-                file: Some(found.file),
-                line: found.line,
-                column: found.column,
-                code: "plugin",
-                message: found.message,
-                remedy: Some(found.remedy).filter(|remedy| !remedy.is_empty()),
-            }));
+            problems.extend(found.into_iter().map(plugin_problem));
             Err(StartError(problems))
         }
     }
@@ -147,6 +140,28 @@ pub fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
     Book::with(&files)
         .map(Arc::new)
         .map_err(|found| StartError(found.into_iter().map(price_problem).collect()))
+}
+
+/// The price book as hooks and rule tests ask it.
+///
+/// # Errors
+/// Every mistake in its files.
+pub fn hook_prices(settings: &Settings) -> Result<Arc<dyn plugin::Prices>, StartError> {
+    let book = book(settings)?.on(&prices::today());
+    let book = Arc::new(Current::new(Arc::new(book)));
+    Ok(Arc::new(BookPrices::new(book, settings)))
+}
+
+/// A mistake in a plugin as commands tell it.
+pub fn plugin_problem(found: plugin::LoadProblem) -> Problem {
+    Problem {
+        file: Some(found.file),
+        line: found.line,
+        column: found.column,
+        code: "plugin",
+        message: found.message,
+        remedy: Some(found.remedy).filter(|remedy| !remedy.is_empty()),
+    }
 }
 
 /// A mistake in a price file as commands tell it.
@@ -488,6 +503,7 @@ fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy,
         instance: Arc::clone(log.instance()),
         credential_key: credential_key(&settings.state_dir)
             .map_err(|error| wrong("state", error))?,
+        staged: None,
     })
 }
 

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
+use jiff::Timestamp;
 use moka::sync::Cache;
 
 use crate::action::{CacheScope, Class, World};
@@ -73,6 +74,20 @@ pub struct Policy {
     pub instance: Arc<str>,
     /// Keys the digests of credentials, so that a log's reader cannot test guesses.
     pub credential_key: [u8; 32],
+    /// In a rule test, the moment at which calls arrive; nothing is waited for then.
+    pub staged: Option<Timestamp>,
+}
+
+impl Policy {
+    /// When a call that is here now has arrived.
+    fn now(&self) -> Timestamp {
+        self.staged.unwrap_or_else(Timestamp::now)
+    }
+
+    /// How long a wait before an attempt really takes.
+    fn pause(&self, wait: Duration) -> Duration {
+        self.staged.map_or(wait, |_| Duration::ZERO)
+    }
 }
 
 /// The stations a call passes, and what they share. A clone has the same stations; one with
@@ -181,7 +196,7 @@ impl Pipeline {
     /// Writes a notice to the log.
     pub fn notice(&self, kind: NoticeKind, level: NoticeLevel, text: impl Into<String>) {
         self.log.notice(&Notice::new(
-            jiff::Timestamp::now(),
+            Timestamp::now(),
             Arc::clone(&self.policy.instance),
             kind,
             level,

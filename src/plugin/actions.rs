@@ -44,6 +44,9 @@ pub(super) const CHANGE_OPTIONS: &[&str] = &[
     "reason",
 ];
 
+/// Those of them that set one field of the request.
+pub(super) const SETTABLE: &[&str] = CHANGE_OPTIONS.split_at(15).0;
+
 /// Options that only `call:route` has.
 pub(super) const ROUTE_OPTIONS: &[&str] = &["max_cost", "max_share", "timeout", "may_pay_twice"];
 
@@ -339,7 +342,7 @@ impl Reading {
 }
 
 /// One field of the request. `false` takes a field away that may be absent.
-fn set(given: &Given<'_>) -> Result<Set, String> {
+pub(super) fn set(given: &Given<'_>) -> Result<Set, String> {
     Ok(match given.name {
         "prompt" => Set::Prompt(given.prompt()?),
         "negative_prompt" => Set::NegativePrompt(given.or_none(Given::prompt)?),

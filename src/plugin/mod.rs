@@ -25,6 +25,7 @@ mod sandbox;
 mod shipped;
 mod stage;
 mod threads;
+pub mod trial;
 mod view;
 
 #[cfg(test)]

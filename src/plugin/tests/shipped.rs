@@ -36,6 +36,7 @@ fn options_of(source: &str) -> Vec<String> {
 #[test]
 fn every_shipped_plugin_has_a_section_with_its_options_and_no_others() {
     let guide = include_str!("../../../plugins/README.md");
+    let (guide, _) = guide.split_once("\n# Testing a rule").unwrap();
     let sections: Vec<(&str, &str)> = guide
         .split("\n## ")
         .skip(1)

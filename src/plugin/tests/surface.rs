@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::plugin::{actions, clock, helpers, market, view};
+use crate::plugin::{actions, clock, helpers, market, trial, view};
 
 #[test]
 fn dangerous_globals_are_absent() {
@@ -142,6 +142,13 @@ fn the_declarations_have_what_the_code_has() {
         "export type RefuseOptions = {\n",
         names(actions::REFUSE_OPTIONS.iter().copied()),
     );
+    check("declare test: {\n", names(trial::TEST.iter().copied()));
+    check(
+        "declare class Rules\n",
+        names(trial::METHODS.iter().copied()),
+    );
+    let told = trial::told::ABOUT.iter().chain(actions::SETTABLE);
+    check("export type TestCall = {\n", names(told.copied()));
     check(
         "export type CheapestOptions = {\n",
         names(market::CHEAPEST_OPTIONS.iter().copied()),
