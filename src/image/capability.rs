@@ -415,7 +415,8 @@ pub enum Keep {
 }
 
 impl Keep {
-    fn covers(&self, field: &str) -> bool {
+    /// Whether `field` must not be lost.
+    pub fn covers(&self, field: &str) -> bool {
         match self {
             Keep::Nothing => false,
             Keep::Everything => true,

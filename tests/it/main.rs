@@ -20,6 +20,7 @@ mod harness;
 mod jobs;
 mod price_command;
 mod price_reload;
+mod rule_tests;
 mod rules;
 mod several;
 mod trust;
