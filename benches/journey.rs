@@ -12,7 +12,7 @@ use pixtoll::cache::{Around, Key, Partition};
 use pixtoll::dialect;
 use pixtoll::image::{ImageRequest, ModelId, Operation};
 use pixtoll::money::Usd;
-use pixtoll::plugin::{Entry, PluginSource, Plugins, Prices};
+use pixtoll::plugin::{Entry, PluginSource, Plugins, Prices, Search, Successor};
 use pixtoll::price::Book;
 use pixtoll::wire::RequestHead;
 
@@ -22,8 +22,14 @@ impl Prices for FromBook {
     fn quote(&self, request: &ImageRequest) -> Option<Quote> {
         Book::embedded().quote(request)
     }
-    fn supports(&self, _: &ModelId, _: &ImageRequest) -> Result<(), String> {
+    fn supports(&self, _: &ModelId, _: &ImageRequest, _: jiff::Timestamp) -> Result<(), String> {
         Ok(())
+    }
+    fn cheapest(&self, _: &ImageRequest, _: &Search<'_>) -> Option<(ModelId, Quote)> {
+        None
+    }
+    fn successor(&self, _: &ModelId, _: jiff::Timestamp) -> Option<Successor> {
+        None
     }
     fn knows(&self, model: &ModelId) -> bool {
         Book::embedded().model(model).is_some()

@@ -4,7 +4,7 @@
 //! here and in the pipeline. [`CallView`] is all that a hook may know, as plain values; the
 //! pipeline fills it in, and nothing in it can reach a socket, a key or a picture's bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -310,7 +310,8 @@ impl Cap {
 }
 
 impl Set {
-    fn apply(&self, request: &mut ImageRequest) -> (&'static str, String) {
+    /// Sets the field, and returns its name and new value for the log.
+    pub fn apply(&self, request: &mut ImageRequest) -> (&'static str, String) {
         fn put<T: Clone + ToString>(slot: &mut Option<T>, value: &Option<T>) -> String {
             slot.clone_from(value);
             value
@@ -426,8 +427,14 @@ impl std::fmt::Debug for Headers {
 pub struct World {
     /// Providers that a call can be sent to: a key is configured, or the app's own will do.
     pub keys: BTreeSet<String>,
-    /// Names of the configured classes.
-    pub classes: BTreeMap<String, Vec<ModelId>>,
+}
+
+/// Models of a kind, from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Class {
+    pub models: Vec<ModelId>,
+    /// A route into the class never exceeds this, by the quote's high end.
+    pub max_cost: Option<Usd>,
 }
 
 #[cfg(test)]

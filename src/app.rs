@@ -1,5 +1,6 @@
 //! Builds every part once, from valid settings, and takes it all down in the right order.
 
+mod hook_prices;
 pub mod prices;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,14 +15,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use moka::sync::Cache;
 
-use crate::action::World;
+use crate::action::{Class, World};
 use crate::cache::{Flights, Store};
 use crate::config::{self, Problem, Settings};
 use crate::current::Current;
-use crate::image::{ImageRequest, ModelId};
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Listener};
-use crate::pipeline::{Class, Jobs, Pipeline, Policy, Provider, Providers};
+use crate::pipeline::{Jobs, Pipeline, Policy, Provider, Providers};
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
@@ -32,6 +32,7 @@ use crate::sim::{Sim, SimOptions};
 use crate::task::Tasks;
 use crate::upstream::dial::{self, ProxyHop};
 use crate::upstream::{Destination, Dialer, Patience, Upstream};
+use hook_prices::BookPrices;
 use prices::{InForce, Stamps, Watch};
 
 /// How long a stop waits for calls that are under way.
@@ -89,26 +90,14 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), Sta
     let book = Arc::new(book(settings)?.on(&prices::today()));
     let mut problems = not_yet(settings);
     problems.extend(unknown_models(settings, &book));
-    let classes: BTreeMap<String, Vec<ModelId>> = settings
-        .classes
-        .iter()
-        .map(|(name, class)| (name.clone(), class.models.clone()))
-        .collect();
     let entries: Vec<plugin::Entry> = settings.plugins.iter().map(entry).collect();
     let book = Arc::new(Current::new(book));
-    let prices = Arc::new(BookPrices(Arc::clone(&book)));
-    match Plugins::load(&entries, prices, &classes) {
+    let prices = Arc::new(BookPrices::new(Arc::clone(&book), settings));
+    match Plugins::load(&entries, prices, &classes(settings)) {
         Ok(plugins) if problems.is_empty() => Ok((book, plugins)),
         Ok(_) => Err(StartError(problems)),
         Err(found) => {
-            problems.extend(found.into_iter().map(|found| Problem {
-                file: Some(found.file),
-                line: found.line,
-                column: found.column,
-                code: "plugin",
-                message: found.message,
-                remedy: Some(found.remedy).filter(|remedy| !remedy.is_empty()),
-            }));
+            problems.extend(found.into_iter().map(plugin_problem));
             Err(StartError(problems))
         }
     }
@@ -151,6 +140,28 @@ pub fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
     Book::with(&files)
         .map(Arc::new)
         .map_err(|found| StartError(found.into_iter().map(price_problem).collect()))
+}
+
+/// The price book as hooks and rule tests ask it.
+///
+/// # Errors
+/// Every mistake in its files.
+pub fn hook_prices(settings: &Settings) -> Result<Arc<dyn plugin::Prices>, StartError> {
+    let book = book(settings)?.on(&prices::today());
+    let book = Arc::new(Current::new(Arc::new(book)));
+    Ok(Arc::new(BookPrices::new(book, settings)))
+}
+
+/// A mistake in a plugin as commands tell it.
+pub fn plugin_problem(found: plugin::LoadProblem) -> Problem {
+    Problem {
+        file: Some(found.file),
+        line: found.line,
+        column: found.column,
+        code: "plugin",
+        message: found.message,
+        remedy: Some(found.remedy).filter(|remedy| !remedy.is_empty()),
+    }
 }
 
 /// A mistake in a price file as commands tell it.
@@ -222,28 +233,15 @@ fn entry(entry: &config::PluginEntry) -> plugin::Entry {
     }
 }
 
-/// The price book as hooks may ask it.
-struct BookPrices(Arc<Current<Book>>);
-
-impl plugin::Prices for BookPrices {
-    fn quote(&self, request: &ImageRequest) -> Option<crate::bill::Quote> {
-        self.0.get().quote_calls(request)
-    }
-
-    fn supports(&self, model: &ModelId, request: &ImageRequest) -> Result<(), String> {
-        let book = self.0.get();
-        let row = book
-            .model(model)
-            .ok_or_else(|| format!("the price book does not know {model}"))?;
-        row.capability
-            .fit(request, &crate::image::capability::Keep::Nothing)
-            .map(drop)
-            .map_err(|misfit| misfit.why)
-    }
-
-    fn knows(&self, model: &ModelId) -> bool {
-        self.0.get().model(model).is_some()
-    }
+/// The configured classes.
+fn classes(settings: &Settings) -> BTreeMap<String, Class> {
+    let class = |class: &config::Class| Class {
+        models: class.models.clone(),
+        max_cost: class.max_cost,
+    };
+    let all = settings.classes.iter();
+    all.map(|(name, found)| (name.clone(), class(found)))
+        .collect()
 }
 
 impl App {
@@ -267,7 +265,7 @@ impl App {
         let providers = providers(&settings, sim.as_ref());
         let listener = bind(&settings).await?;
         let address = listener.address().map_err(|error| wrong("listen", error))?;
-        let world = world(&settings, &providers);
+        let world = world(&providers);
         let policy = policy(&settings, address, &log)?;
         let pipeline = Arc::new(Pipeline {
             providers,
@@ -461,18 +459,13 @@ async fn bind(settings: &Settings) -> Result<Listener, StartError> {
     })
 }
 
-fn world(settings: &Settings, providers: &Providers) -> Arc<World> {
+fn world(providers: &Providers) -> Arc<World> {
     let keys: BTreeSet<String> = providers
         .iter()
         .filter(|provider| provider.key.is_some())
         .map(|provider| provider.name.to_string())
         .collect();
-    let classes = settings
-        .classes
-        .iter()
-        .map(|(name, class)| (name.clone(), class.models.clone()))
-        .collect();
-    Arc::new(World { keys, classes })
+    Arc::new(World { keys })
 }
 
 fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy, StartError> {
@@ -505,24 +498,13 @@ fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy,
             config::LogPrompts::Text => Prompts::Text,
             config::LogPrompts::Off => Prompts::Off,
         },
-        classes: settings
-            .classes
-            .iter()
-            .map(|(name, class)| {
-                (
-                    name.clone(),
-                    Class {
-                        models: class.models.clone(),
-                        max_cost: class.max_cost,
-                    },
-                )
-            })
-            .collect(),
+        classes: classes(settings),
         public_url,
         config: settings.digest().into(),
         instance: Arc::clone(log.instance()),
         credential_key: credential_key(&settings.state_dir)
             .map_err(|error| wrong("state", error))?,
+        staged: None,
     })
 }
 

@@ -17,6 +17,7 @@ mod price;
 mod prices;
 mod quoted;
 mod receipt;
+mod rule_test;
 mod run;
 mod serve;
 mod sim;
@@ -101,6 +102,11 @@ enum Command {
     /// Every mistake in configuration, plugins and prices, with its place and cure
     #[command(after_help = "Example:\n  pixtoll check --config pixtoll.yaml")]
     Check,
+    /// Runs Lua rule tests (*_test.lua) against simulated providers
+    #[command(
+        after_help = "Example:\n  pixtoll test rules/\n  pixtoll test rules/icons_test.lua --junit report.xml"
+    )]
+    Test(rule_test::TestArgs),
     /// Quotes a request, and ranks what else could serve it, cheapest first
     #[command(
         after_help = "Example:\n  pixtoll price \"dall-e-3 1024x1024 hd n=4\"\n  pixtoll price --like request.json n=8"
@@ -149,6 +155,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Env(args) => env::run(&args, &global),
         Command::Demo(args) => demo::run(args, &global).await,
         Command::Check => check::run(&global),
+        Command::Test(args) => rule_test::run(args, &global).await,
         Command::Price(args) => price::run(&args, &global),
         Command::Prices(command) => prices::run(command, &global).await,
         Command::Ca(command) => ca::run(&command, &global),

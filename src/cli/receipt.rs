@@ -170,7 +170,7 @@ impl fmt::Display for Receipt {
         for (model, times) in &self.retired {
             writeln!(
                 f,
-                "  ! {model} is gone (asked {times} time{}): name a model that is still offered, or route it with a rule",
+                "  ! {model} is gone (asked {times} time{}): name a model that is still offered, or start with `--plugin retired_models`, which sends its calls to the successor",
                 plural(*times)
             )?;
         }
@@ -249,6 +249,7 @@ mod tests {
             text.contains("openai/dall-e-3 is gone (asked 2 times)"),
             "{text}"
         );
+        assert!(text.contains("`--plugin retired_models`"), "{text}");
         assert!(
             Receipt::new(false)
                 .to_string()

@@ -57,7 +57,7 @@ impl Pipeline {
         let mut wait = Duration::ZERO;
         loop {
             if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(self.policy.pause(wait)).await;
             }
             self.note_losses(call, &plan);
             let began = Instant::now();

@@ -33,12 +33,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
+use jiff::Timestamp;
 use moka::sync::Cache;
 
-use crate::action::{CacheScope, World};
+use crate::action::{CacheScope, Class, World};
 use crate::cache::{Flights, Store};
 use crate::dialect::Refusal;
-use crate::image::{FailureKind, Format, ModelId};
+use crate::image::{FailureKind, Format};
 use crate::ledger::Ledger;
 use crate::plugin::Plugins;
 use crate::price::Book;
@@ -78,13 +79,20 @@ pub struct Policy {
     pub instance: Arc<str>,
     /// Keys the digests of credentials, so that a log's reader cannot test guesses.
     pub credential_key: [u8; 32],
+    /// In a rule test, the moment at which calls arrive; nothing is waited for then.
+    pub staged: Option<Timestamp>,
 }
 
-/// Models of a kind, from the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Class {
-    pub models: Vec<ModelId>,
-    pub max_cost: Option<crate::money::Usd>,
+impl Policy {
+    /// When a call that is here now has arrived.
+    fn now(&self) -> Timestamp {
+        self.staged.unwrap_or_else(Timestamp::now)
+    }
+
+    /// How long a wait before an attempt really takes.
+    fn pause(&self, wait: Duration) -> Duration {
+        self.staged.map_or(wait, |_| Duration::ZERO)
+    }
 }
 
 /// The stations a call passes, and what they share. A clone has the same stations; one with
@@ -193,7 +201,7 @@ impl Pipeline {
     /// Writes a notice to the log.
     pub fn notice(&self, kind: NoticeKind, level: NoticeLevel, text: impl Into<String>) {
         self.log.notice(&Notice::new(
-            jiff::Timestamp::now(),
+            Timestamp::now(),
             Arc::clone(&self.policy.instance),
             kind,
             level,

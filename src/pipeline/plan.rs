@@ -174,6 +174,9 @@ impl Pipeline {
         model: &ModelId,
         by: Option<&By>,
     ) -> Result<Plan, String> {
+        if let Some(why) = call.dialect().stays(&call.asked) {
+            return Err(format!("{model}: {why}"));
+        }
         let provider = self
             .providers
             .named(model.provider())

@@ -73,7 +73,7 @@ impl Pipeline {
         quote: Option<&crate::bill::Quote>,
         pixels: (u32, u32),
     ) -> Decision {
-        let at = Timestamp::now();
+        let at = self.policy.now();
         let row = self.book.model(&asked.model);
         let retired = row.is_some_and(|row| row.capability.retired_at(at));
         let inputs = asked

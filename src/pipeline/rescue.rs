@@ -155,7 +155,9 @@ fn retry_is_waste(failure: &Failure) -> bool {
 fn remedy_of(failure: &Failure, model: &ModelId) -> Option<String> {
     let text = match failure.kind {
         FailureKind::Retired => {
-            format!("{model} is gone: name a model that is still offered, or route it with a rule")
+            format!(
+                "{model} is gone: name a model that is still offered, or let `--plugin retired_models` send its calls to the successor"
+            )
         }
         FailureKind::Auth => format!("the API key for {} was not accepted", model.provider()),
         FailureKind::Quota => format!(

@@ -44,6 +44,9 @@ pub(super) const CHANGE_OPTIONS: &[&str] = &[
     "reason",
 ];
 
+/// Those of them that set one field of the request.
+pub(super) const SETTABLE: &[&str] = CHANGE_OPTIONS.split_at(15).0;
+
 /// Options that only `call:route` has.
 pub(super) const ROUTE_OPTIONS: &[&str] = &["max_cost", "max_share", "timeout", "may_pay_twice"];
 
@@ -339,7 +342,7 @@ impl Reading {
 }
 
 /// One field of the request. `false` takes a field away that may be absent.
-fn set(given: &Given<'_>) -> Result<Set, String> {
+pub(super) fn set(given: &Given<'_>) -> Result<Set, String> {
     Ok(match given.name {
         "prompt" => Set::Prompt(given.prompt()?),
         "negative_prompt" => Set::NegativePrompt(given.or_none(Given::prompt)?),
@@ -398,7 +401,8 @@ fn share(given: &Given<'_>) -> Result<u64, String> {
     Ok(thousandths as u64)
 }
 
-fn keep(given: &Given<'_>) -> Result<Keep, String> {
+/// What must not be lost.
+pub(super) fn keep(given: &Given<'_>) -> Result<Keep, String> {
     match &given.value {
         Value::Boolean(true) => Ok(Keep::Everything),
         Value::Table(_) => given

@@ -2,25 +2,34 @@
 
 use std::sync::Arc;
 
-use mlua::{AnyUserData, Error, IntoLuaMulti, Lua, MultiValue, Table, UserData, Value, Variadic};
+use mlua::{Error, Lua, MultiValue, Table, UserData, Value, Variadic};
 
 use super::clock;
 use super::fault::raise;
+use super::market;
 use super::money;
 use super::near::no_such;
 use super::stage::Stage;
-use super::view::{self, RequestRef};
 use crate::action::CallView;
-use crate::image::{ImageRequest, ModelId};
 
 /// Names in the `pixtoll` table.
 pub(super) const HELPERS: &[&str] = &[
-    "quote", "cheapest", "supports", "health", "spend", "counter", "clock", "between", "alert",
-    "log", "needs",
+    "quote",
+    "cheapest",
+    "supports",
+    "successor",
+    "health",
+    "spend",
+    "counter",
+    "clock",
+    "between",
+    "alert",
+    "log",
+    "needs",
 ];
 
 /// Those that this version only names.
-const NOT_YET: &[&str] = &["cheapest", "health", "spend", "counter", "alert"];
+const NOT_YET: &[&str] = &["health", "spend", "counter", "alert"];
 
 /// What an option can be marked to need.
 pub(super) const NEEDS: &[&str] = &["model", "models", "text", "number", "money", "list"];
@@ -38,7 +47,7 @@ pub(super) fn install(lua: &Lua, stage: &Arc<Stage>) -> Result<(), Error> {
     let globals = lua.globals();
     globals.raw_set("usd", lua.create_function(money::usd)?)?;
     let table = lua.create_table()?;
-    prices(lua, &table, stage)?;
+    market::install(lua, &table, stage)?;
     time(lua, &table, stage)?;
     let log = log(lua, stage)?;
     globals.raw_set("print", log.clone())?;
@@ -83,47 +92,6 @@ pub(super) fn strict_table(
     table.set_metatable(Some(meta))
 }
 
-fn prices(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
-    let house = Arc::clone(&stage.house);
-    let quote = lua.create_function(move |lua, (request, model): (Value, Option<String>)| {
-        let mut request = asked(lua, "quote", &request)?;
-        if let Some(text) = model {
-            request.model = model_id(lua, &text)?;
-        }
-        view::quote(lua, house.prices.quote(&request).map(std::sync::Arc::new))
-    })?;
-    table.raw_set("quote", quote)?;
-    let house = Arc::clone(&stage.house);
-    let supports = lua.create_function(move |lua, (model, request): (String, Value)| {
-        let model = model_id(lua, &model)?;
-        let request = asked(lua, "supports", &request)?;
-        match house.prices.supports(&model, &request) {
-            Ok(()) => true.into_lua_multi(lua),
-            Err(why) => (false, why).into_lua_multi(lua),
-        }
-    })?;
-    table.raw_set("supports", supports)
-}
-
-fn asked(lua: &Lua, helper: &str, value: &Value) -> Result<ImageRequest, Error> {
-    let held = value.as_userdata().and_then(|data: &AnyUserData| {
-        data.borrow::<RequestRef>()
-            .ok()
-            .map(|request| request.clone_request())
-    });
-    held.unwrap_or_else(|| {
-        let what = format!("pixtoll.{helper} wants a request: `call.request` or `call.asked`");
-        Err(raise(lua, what))
-    })
-}
-
-fn model_id(lua: &Lua, text: &str) -> Result<ModelId, Error> {
-    ModelId::parse(text).ok_or_else(|| {
-        let what = format!("`{text}` names no provider: write it like stability/sd3.5-medium");
-        raise(lua, what)
-    })
-}
-
 fn time(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
     let held = Arc::clone(stage);
     let clock = lua.create_function(move |lua, zone: Option<String>| {
@@ -158,9 +126,10 @@ fn time(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
     table.raw_set("between", between)
 }
 
-fn current(lua: &Lua, stage: &Stage, helper: &str) -> Result<Arc<CallView>, Error> {
+/// The call of the hook that runs.
+pub(super) fn current(lua: &Lua, stage: &Stage, helper: &str) -> Result<Arc<CallView>, Error> {
     stage.current().ok_or_else(|| {
-        let what = format!("pixtoll.{helper} tells the time of a call: use it within a hook");
+        let what = format!("pixtoll.{helper} is about a call: use it within a hook");
         raise(lua, what)
     })
 }

@@ -121,7 +121,7 @@ fn unknown_shipped(name: &str) -> LoadProblem {
 }
 
 /// The text of a file, or what is wrong and what to do.
-fn read_text(path: &Path) -> Result<String, (String, String)> {
+pub(super) fn read_text(path: &Path) -> Result<String, (String, String)> {
     let meta = std::fs::metadata(path).map_err(|error| {
         let remedy = "check the path; it counts from the folder of the configuration";
         (format!("cannot be read: {error}"), remedy.to_owned())
@@ -147,7 +147,8 @@ fn read_text(path: &Path) -> Result<String, (String, String)> {
     })
 }
 
-fn problem(file: &str, message: String, remedy: impl Into<String>) -> LoadProblem {
+/// What is wrong with a file as a whole.
+pub(super) fn problem(file: &str, message: String, remedy: impl Into<String>) -> LoadProblem {
     LoadProblem {
         file: file.to_owned(),
         line: None,
@@ -158,7 +159,7 @@ fn problem(file: &str, message: String, remedy: impl Into<String>) -> LoadProble
 }
 
 /// Compiles a text, on a thread of its own so that it can be given up on.
-fn compile(file: &str, text: &str) -> Result<Vec<u8>, LoadProblem> {
+pub(super) fn compile(file: &str, text: &str) -> Result<Vec<u8>, LoadProblem> {
     let (tell, told) = mpsc::channel();
     let source = text.to_owned();
     let started = std::thread::Builder::new()
@@ -333,7 +334,8 @@ struct Module {
 const LOADED: &str = "pixtoll.loaded";
 
 impl Library {
-    fn new(folder: Option<PathBuf>, file: &str) -> Library {
+    /// Of the plugin or test `file` in `folder`; a shipped one has none.
+    pub(super) fn new(folder: Option<PathBuf>, file: &str) -> Library {
         let prefix = file.rfind('/').map_or("", |slash| &file[..=slash]);
         Library {
             folder,

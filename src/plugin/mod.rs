@@ -15,14 +15,17 @@ mod engine;
 mod fault;
 mod helpers;
 mod load;
+mod market;
 mod meter;
 mod money;
 mod near;
 mod options;
+mod prices;
 mod sandbox;
 mod shipped;
 mod stage;
 mod threads;
+pub mod trial;
 mod view;
 
 #[cfg(test)]
@@ -37,10 +40,10 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::action::{CallView, Made};
-use crate::bill::Quote;
-use crate::image::{Failure, ImageRequest, ModelId, Tier};
+use crate::action::{CallView, Class, Made};
+use crate::image::{Failure, ModelId, Tier};
 use engine::{End, Script};
+pub use prices::{Prices, Search, Successor};
 use threads::VmThreads;
 
 /// One entry of the configuration's `plugins`.
@@ -82,19 +85,6 @@ pub enum OnError {
     Skip,
     /// It is refused.
     Refuse,
-}
-
-/// What a hook may ask of the price book.
-pub trait Prices: Send + Sync {
-    /// The price of a request; `None` where the book does not know the model.
-    fn quote(&self, request: &ImageRequest) -> Option<Quote>;
-    /// Whether a model can serve a request.
-    ///
-    /// # Errors
-    /// Why it cannot, in words for people.
-    fn supports(&self, model: &ModelId, request: &ImageRequest) -> Result<(), String>;
-    /// Whether the book has the model at all.
-    fn knows(&self, model: &ModelId) -> bool;
 }
 
 /// Why a plugin does not load, and what to do.
@@ -188,7 +178,7 @@ impl Hook {
 /// What the plugins of one configuration share.
 struct House {
     prices: Arc<dyn Prices>,
-    classes: BTreeMap<String, Vec<ModelId>>,
+    classes: BTreeMap<String, Class>,
 }
 
 /// The loaded plugins, in the order of the configuration.
@@ -205,7 +195,7 @@ impl Plugins {
     pub fn load(
         entries: &[Entry],
         prices: Arc<dyn Prices>,
-        classes: &BTreeMap<String, Vec<ModelId>>,
+        classes: &BTreeMap<String, Class>,
     ) -> Result<Plugins, Vec<LoadProblem>> {
         let house = Arc::new(House {
             prices,

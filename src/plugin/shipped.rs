@@ -1,15 +1,22 @@
 //! The plugins in the binary, by their bare names.
 
-pub(super) const ALL: &[(&str, &str)] = &[
-    (
-        "cap_resolution",
-        include_str!("../../plugins/cap_resolution.lua"),
-    ),
-    (
-        "icons_to_cheap",
-        include_str!("../../plugins/icons_to_cheap.lua"),
-    ),
-    ("retry_chain", include_str!("../../plugins/retry_chain.lua")),
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../plugins/", $name, ".lua")))),*]
+    };
+}
+
+pub(super) const ALL: &[(&str, &str)] = shipped![
+    "canary",
+    "cap_quality",
+    "cap_resolution",
+    "cheapest_in_class",
+    "fresh_images",
+    "icons_to_cheap",
+    "retired_models",
+    "retry_chain",
+    "safety_fallback",
+    "tag_by_prompt",
 ];
 
 /// The text of a shipped plugin.

@@ -120,7 +120,9 @@ impl UserData for CallRef {
             ))
         });
         methods.add_method("key_present", |_, call, provider: String| {
-            Ok(call.view()?.world.keys.contains(&provider))
+            let call = call.view()?;
+            // A call to its own provider takes the app's own key along.
+            Ok(call.asked.model.provider() == provider || call.world.keys.contains(&provider))
         });
         actions::add(methods);
         strict(methods, "call", &[CALL_FIELDS], call_methods);

@@ -7,6 +7,7 @@ use super::row::ModelRow;
 use crate::bill::Quote;
 use crate::image::capability::{Keep, Unmet};
 use crate::image::{ImageRequest, Misfit};
+use crate::money::Usd;
 
 /// A model that could serve a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,19 +58,56 @@ impl Book {
     }
 }
 
+impl Book {
+    /// Of `rows` the one that serves a request for least: still offered on `today`, priced, at
+    /// most `most` by its quote's high end, and without losing what is to be kept.
+    pub fn cheapest<'b>(
+        rows: impl Iterator<Item = &'b ModelRow>,
+        request: &ImageRequest,
+        keep: &Keep,
+        most: Option<Usd>,
+        today: &str,
+    ) -> Option<Offer<'b>> {
+        let within = |offer: &Offer| {
+            let quote = offer.quote.as_ref();
+            quote.is_some_and(|quote| most.is_none_or(|most| quote.high <= most))
+        };
+        rows.filter(|row| !row.capability.retired(today))
+            .filter_map(|row| row.offer_keeping(request, keep, today).ok())
+            .filter(within)
+            .min_by(order)
+    }
+}
+
 impl ModelRow {
     /// What this model would make of a request.
     ///
     /// # Errors
     /// A [`Misfit`] when it cannot serve it.
     pub fn offer(&self, asked: &ImageRequest, today: &str) -> Result<Offer<'_>, Misfit> {
-        let fitted = self.capability.fit(asked, &Keep::Nothing)?;
+        self.offer_keeping(asked, &Keep::Nothing, today)
+    }
+
+    /// What this model would make of a request of which `keep` must not be lost.
+    fn offer_keeping(
+        &self,
+        asked: &ImageRequest,
+        keep: &Keep,
+        today: &str,
+    ) -> Result<Offer<'_>, Misfit> {
+        let fitted = self.capability.fit(asked, keep)?;
         let (mut request, mut lost) = (fitted.request, fitted.lost);
         // A provider's own fields mean nothing to another.
         if request.model.provider() != self.id.provider() {
             // What begins with `@` is a dialect's note of where it read the rest.
             if request.extra.keys().any(|key| !key.starts_with('@')) {
                 lost.push("extra");
+            }
+            if keep.covers("extra") && lost.contains(&"extra") {
+                return Err(Misfit {
+                    field: "extra",
+                    why: "fields of one provider's own mean nothing to another".to_owned(),
+                });
             }
             request.extra.clear();
         }
@@ -175,6 +213,35 @@ mod tests {
             let foreign = offer.row.id.provider() != "openai";
             assert_eq!(offer.lost.contains(&"extra"), foreign, "{}", offer.row.id);
         }
+    }
+
+    #[test]
+    fn the_cheapest_is_still_offered_priced_within_bounds_and_keeps_what_it_must() {
+        let book = Book::embedded();
+        let request = spec::read(book, "sd3.5-medium negative_prompt=blur 1024x1024", None);
+        let request = request.unwrap();
+        let find = |keep: &Keep, most: Option<&str>, today: &str| {
+            let most = most.map(|most| most.parse().unwrap());
+            let offer = Book::cheapest(book.models(), &request, keep, most, today)?;
+            Some((offer.row, offer.quote.unwrap(), offer.lost))
+        };
+        let (row, least, _) = find(&Keep::Nothing, None, "2026-11-22").unwrap();
+        assert!(!row.capability.retired("2026-11-22"));
+        let ranking = book.rank(&request, "2026-11-22");
+        let offers = ranking.offers.iter().filter(|offer| !offer.retired);
+        let first = offers.filter_map(|offer| offer.quote.as_ref()).next();
+        assert_eq!(Some(least.expected), first.map(|quote| quote.expected));
+        let fields = Keep::Fields(vec!["negative_prompt".to_owned()]);
+        let (_, kept, lost) = find(&fields, None, "2026-11-22").unwrap();
+        assert!(
+            kept.expected >= least.expected && lost.is_empty(),
+            "{lost:?}"
+        );
+        assert!(find(&Keep::Nothing, Some("0.000000001"), "2026-11-22").is_none());
+        assert!(
+            find(&Keep::Nothing, None, "9999-01-01")
+                .is_some_and(|(row, ..)| row.capability.retired_on.is_none())
+        );
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub(super) fn short_digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
+/// In place of a provider's name: the script of whoever has none of its own.
+pub(super) const ANY: &str = "*";
+
 /// Everything a reset forgets.
 #[derive(Debug, Default)]
 pub(super) struct Books {
@@ -111,7 +114,8 @@ impl Books {
 
     /// The script's next entry for an attempt at this provider.
     pub(super) fn next_of_script(&mut self, provider: &str) -> Option<Behaviour> {
-        self.scripts.get_mut(provider)?.pop_front()
+        let own = self.scripts.get_mut(provider).and_then(VecDeque::pop_front);
+        own.or_else(|| self.scripts.get_mut(ANY)?.pop_front())
     }
 
     /// Whether a directive still counts; `key` is what makes it the same directive.

@@ -196,6 +196,11 @@ impl Sim {
         }
     }
 
+    /// What the next attempts get, whichever provider they are at, in order.
+    pub fn script_any<B: Into<Behaviour>>(&self, behaviours: impl IntoIterator<Item = B>) {
+        self.script(bills::ANY, behaviours);
+    }
+
     /// Lets every attempt go that is held now. Those that arrive later are held anew.
     pub fn release(&self) {
         self.shared.release();

@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod azure;
 mod books_balance;
 mod bytes;
 mod cache;
@@ -20,6 +21,7 @@ mod jobs;
 mod losses;
 mod price_command;
 mod price_reload;
+mod rule_tests;
 mod rules;
 mod several;
 mod table;

@@ -304,3 +304,54 @@ async fn a_caller_that_wants_urls_gets_one_that_works() {
     );
     assert!(rig.raw(&guess).await.starts_with("HTTP/1.1 404"));
 }
+
+#[tokio::test]
+async fn an_app_written_for_a_retired_model_works_again() {
+    let asked = json!({"model": "dall-e-3", "prompt": "a fox", "size": "1792x1024", "style": "vivid",
+        "response_format": "b64_json"});
+    let without = Rig::start().await;
+    let gone = without.generate(&asked).await;
+    assert_eq!(gone.status(), 404);
+    let error = &without.decisions(1).await[0]["error"];
+    assert_eq!(error["kind"], "retired");
+    assert!(
+        error["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("--plugin retired_models"),
+        "{error}"
+    );
+
+    let rig = Rig::with(|s| s.plugins.push(shipped("retired_models", Value::Null))).await;
+    let answer = rig.generate(&asked).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    assert_eq!(answer.header("x-pixtoll-route"), Some("openai/gpt-image-2"));
+    assert_eq!(png_size(&answer), (1792, 1024));
+    let decision = &rig.decisions(1).await[0];
+    assert_eq!(decision["asked"]["retired"], true);
+    assert_eq!(decision["attempts"].as_array().unwrap().len(), 1, "no 404");
+    assert_eq!(decision["lost"][0]["field"], "style");
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn a_rule_sends_a_call_to_the_cheapest_that_keeps_what_it_must() {
+    let rig = Rig::with_rule(
+        "return {on_request = function(call)
+            local model, quote = pixtoll.cheapest(call.request, {
+                among = {'openai/gpt-image-2', 'stability/sd3.5-medium', 'openai/dall-e-2'},
+                max_cost = usd(0.04), keep = {'seed'}})
+            if model then return call:route(model, {reason = tostring(quote.high)}) end
+        end}",
+    )
+    .await;
+    let mut request = cat("a fox");
+    request["quality"] = json!("medium");
+    let answer = rig.generate(&request).await;
+    assert_eq!(
+        answer.header("x-pixtoll-route"),
+        Some("stability/sd3.5-medium")
+    );
+    let decision = &rig.decisions(1).await[0];
+    assert_eq!(decision["rules"][0]["why"], "$0.035", "{decision}");
+}

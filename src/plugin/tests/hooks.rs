@@ -17,6 +17,62 @@ fn value(expression: &str, call: CallView) -> String {
     }
 }
 
+/// What `pixtoll.cheapest` says of a call that may be sent to `keys` besides its own provider.
+fn cheapest(options: &str, keys: &[&str]) -> String {
+    let mut call = call("a cat", &[]);
+    call.world = Arc::new(World {
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+    });
+    let found = format!(
+        "(function() local m, q = pixtoll.cheapest(call.request, {options}) return tostring(m) .. ' ' .. tostring(q and q.high) end)()"
+    );
+    value(&found, call)
+}
+
+#[test]
+fn the_cheapest_is_looked_for_where_it_can_be_sent_and_within_bounds() {
+    let medium = "stability/sd3.5-medium $0.035";
+    let own = "openai/gpt-image-2 $0.04";
+    assert_eq!(cheapest("nil", &["stability"]), medium);
+    assert_eq!(cheapest("nil", &[]), own, "the app's own key goes along");
+    assert_eq!(cheapest("{class = \"draft\"}", &["stability"]), medium);
+    assert_eq!(
+        cheapest("{class = \"class:draft\"}", &["stability"]),
+        medium
+    );
+    let among = "{among = {\"openai/gpt-image-2\"}}";
+    assert_eq!(cheapest(among, &["stability"]), own);
+    assert_eq!(
+        cheapest("{max_cost = usd(0.03)}", &["stability"]),
+        "nil nil"
+    );
+    let both = "{class = \"draft\", max_cost = usd(0.03)}";
+    assert_eq!(cheapest(both, &["stability"]), "nil nil");
+    assert_eq!(cheapest("{keep = true}", &["stability"]), "nil nil");
+    for (options, words) in [
+        ("{clas = \"draft\"}", "did you mean `class`?"),
+        ("{class = \"drft\"}", "did you mean `draft`?"),
+        (
+            "{class = \"draft\", among = {\"openai/gpt-image-2\"}}",
+            "not both",
+        ),
+        ("{among = {\"sd3\"}}", "names no provider"),
+        (
+            "{among = {\"stabilty/sd3\"}}",
+            "the price book has no model",
+        ),
+        ("{max_cost = 0.03}", "must be money"),
+        ("{keep = \"seed\"}", "true or a list of fields"),
+        (
+            "{deadline = 10}",
+            "`deadline` of pixtoll.cheapest is not available",
+        ),
+    ] {
+        complains(&format!("pixtoll.cheapest(call.request, {options})"), words);
+    }
+    complains("pixtoll.cheapest({})", "wants a request");
+}
+
 #[test]
 fn a_hook_sees_the_call_as_it_is() {
     for (expression, expected) in [
@@ -186,11 +242,53 @@ fn helpers_answer_and_absent_ones_say_so() {
     Arc::make_mut(&mut three.request).n = 3;
     let why = "select(2, pixtoll.supports(\"stability/sd3.5-medium\", call.request))";
     assert_eq!(value(why, three), "3 pictures wanted, 1 a call is the most");
-    for name in ["cheapest", "health", "spend", "counter", "alert"] {
+    let gone = |day: &str| CallView {
+        at: day.parse().unwrap(),
+        ..call("a cat", &[])
+    };
+    for (day, supports, successor) in [
+        (
+            "2026-05-11T23:59:59Z",
+            "true nil",
+            "openai/gpt-image-2 false",
+        ),
+        (
+            "2026-05-12T00:00:00Z",
+            "false openai/dall-e-3 is gone",
+            "openai/gpt-image-2 true",
+        ),
+    ] {
+        let two = |call: &str| {
+            format!(
+                "(function() local a, b = {call} return tostring(a) .. ' ' .. tostring(b) end)()"
+            )
+        };
+        let asked = two("pixtoll.supports(\"openai/dall-e-3\", call.request)");
+        assert_eq!(value(&asked, gone(day)), supports);
+        let asked = two("pixtoll.successor(\"openai/dall-e-3\")");
+        assert_eq!(value(&asked, gone(day)), successor);
+    }
+    assert_eq!(
+        value(
+            "tostring(pixtoll.successor(\"bfl/flux-2-pro\"))",
+            call("a cat", &[])
+        ),
+        "nil"
+    );
+    for name in ["health", "spend", "counter", "alert"] {
         let words = format!("pixtoll.{name} is not available in this version");
         complains(&format!("pixtoll.{name}(call.request, {{}})"), &words);
     }
     complains("pixtoll.quote({})", "wants a request");
+    let at_load = load_with(
+        "local m = pixtoll.successor(\"openai/dall-e-3\") return {on_request = function() end}",
+        Value::Null,
+    );
+    let problems = at_load.err().unwrap();
+    assert!(
+        problems[0].message.contains("use it within a hook"),
+        "{problems:?}"
+    );
     complains("pixtoll.quote(call.request, \"sd3\")", "names no provider");
     complains("pixtoll.clock(\"Mars/Base\")", "no time zone");
     complains(

@@ -12,13 +12,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
     Entry, FailureView, HookOutcome, LoadProblem, OnError, Plugin, PluginSource, Plugins, Prices,
+    Search, Successor,
 };
-use crate::action::{Action, CallView, Headers, Via, World};
+use crate::action::{Action, CallView, Class, Headers, Via, World};
 use crate::bill::{Line, Quote};
+use crate::image::capability::Keep;
 use crate::image::{Billed, Failure, FailureKind, ImageRequest, ModelId, Tier};
 use crate::money::Usd;
 use crate::wire::RequestHead;
@@ -46,7 +49,15 @@ impl Prices for Book {
         })
     }
 
-    fn supports(&self, model: &ModelId, request: &ImageRequest) -> Result<(), String> {
+    fn supports(
+        &self,
+        model: &ModelId,
+        request: &ImageRequest,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        if self.successor(model, at).is_some_and(|next| next.gone) {
+            return Err(format!("{model} is gone"));
+        }
         if model.provider() == "stability" && request.n > 1 {
             return Err(format!(
                 "{} pictures wanted, 1 a call is the most",
@@ -56,16 +67,45 @@ impl Prices for Book {
         Ok(())
     }
 
+    fn cheapest(&self, request: &ImageRequest, search: &Search<'_>) -> Option<(ModelId, Quote)> {
+        let all = ["openai/gpt-image-2", "stability/sd3.5-medium"].map(ModelId::parse);
+        let all: Vec<ModelId> = all.into_iter().flatten().collect();
+        let quoted = search.among.unwrap_or(&all).iter().filter_map(|model| {
+            let mut request = request.clone();
+            request.model = model.clone();
+            let can = (search.reachable)(model.provider())
+                && self.supports(model, &request, search.at).is_ok()
+                && *search.keep == Keep::Nothing;
+            Some((model.clone(), self.quote(&request).filter(|_| can)?))
+        });
+        let within =
+            |(_, quote): &(ModelId, Quote)| search.max_cost.is_none_or(|most| quote.high <= most);
+        quoted
+            .filter(within)
+            .min_by_key(|(_, quote)| quote.expected)
+    }
+
+    fn successor(&self, model: &ModelId, at: Timestamp) -> Option<Successor> {
+        (model.as_str() == "openai/dall-e-3").then(|| Successor {
+            model: ModelId::new("openai", "gpt-image-2"),
+            gone: at >= "2026-05-12T00:00:00Z".parse().unwrap(),
+        })
+    }
+
     fn knows(&self, model: &ModelId) -> bool {
         matches!(model.provider(), "openai" | "stability" | "bfl" | "google")
     }
 }
 
-fn classes() -> BTreeMap<String, Vec<ModelId>> {
-    BTreeMap::from([(
-        "draft".to_owned(),
-        vec![ModelId::new("stability", "sd3.5-medium")],
-    )])
+fn classes() -> BTreeMap<String, Class> {
+    let draft = Class {
+        models: vec![
+            ModelId::new("openai", "gpt-image-2"),
+            ModelId::new("stability", "sd3.5-medium"),
+        ],
+        max_cost: Some("0.04".parse().unwrap()),
+    };
+    BTreeMap::from([("draft".to_owned(), draft)])
 }
 
 fn load_entry(entry: Entry) -> Result<Plugins, Vec<LoadProblem>> {
@@ -146,7 +186,6 @@ fn call(prompt: &str, tags: &[&str]) -> CallView {
         share_seed: 7,
         world: Arc::new(World {
             keys: BTreeSet::from(["openai".to_owned()]),
-            classes: classes(),
         }),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::plugin::{actions, clock, helpers, view};
+use crate::plugin::{actions, clock, helpers, market, trial, view};
 
 #[test]
 fn dangerous_globals_are_absent() {
@@ -141,6 +141,17 @@ fn the_declarations_have_what_the_code_has() {
     check(
         "export type RefuseOptions = {\n",
         names(actions::REFUSE_OPTIONS.iter().copied()),
+    );
+    check("declare test: {\n", names(trial::TEST.iter().copied()));
+    check(
+        "declare class Rules\n",
+        names(trial::METHODS.iter().copied()),
+    );
+    let told = trial::told::ABOUT.iter().chain(actions::SETTABLE);
+    check("export type TestCall = {\n", names(told.copied()));
+    check(
+        "export type CheapestOptions = {\n",
+        names(market::CHEAPEST_OPTIONS.iter().copied()),
     );
     check(
         "export type CacheOptions = {\n",

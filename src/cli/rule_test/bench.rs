@@ -1,0 +1,203 @@
+//! Makes the calls of rule tests: a whole pixtoll with simulated providers for each set of rules.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use crate::action::Via;
+use crate::app::{App, Extras};
+use crate::config::{self, Class, PluginEntry, Settings};
+use crate::pipeline::own_headers::Told;
+use crate::pipeline::{Arrived, Caller, CallerFrom, Pipeline, Policy, Provider, Recognised};
+use crate::plugin::trial::{Bench, Ruleset, TestCall};
+use crate::sim::Behaviour;
+use crate::wire::RequestHead;
+
+/// So long a call may take: simulated providers answer at once, and waits are not waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A credential that opens nothing.
+const KEY: &str = "sk-rule-test";
+
+pub(super) struct SimBench {
+    settings: Settings,
+    runtime: Handle,
+    dir: PathBuf,
+    running: Mutex<HashMap<u64, App>>,
+}
+
+impl SimBench {
+    /// With the providers, classes and prices of `settings`. To be used within a runtime, on a
+    /// thread that may block.
+    pub(super) fn new(settings: Settings) -> SimBench {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pixtoll-test-{}-{number}", std::process::id());
+        SimBench {
+            settings,
+            runtime: Handle::current(),
+            dir: std::env::temp_dir().join(name),
+            running: Mutex::default(),
+        }
+    }
+
+    /// Takes everything down again.
+    pub(super) fn close(&self) {
+        self.begin();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+
+    /// The settings with these rules, and with nothing in them that outlives the test.
+    fn settings(&self, rules: &Ruleset) -> Settings {
+        let state = self.dir.join(rules.id.to_string());
+        let fresh = Settings::defaults(state);
+        let mut settings = Settings {
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            dashboard: None,
+            apps: fresh.apps,
+            ca: None,
+            ledger: fresh.ledger,
+            ledger_sync: fresh.ledger_sync,
+            log: None,
+            log_prompts: fresh.log_prompts,
+            state_dir: fresh.state_dir,
+            webhook: None,
+            upstream_proxy: None,
+            ..self.settings.clone()
+        };
+        settings.mode = config::Mode::Enforce;
+        settings.cache.disk = None;
+        settings.cache.shared = None;
+        for (name, class) in &rules.classes {
+            let class = Class {
+                models: class.models.clone(),
+                max_cost: class.max_cost,
+            };
+            settings.classes.insert(name.clone(), class);
+        }
+        if let Some((path, options)) = &rules.one {
+            let mut entry = PluginEntry::named(&path.display().to_string());
+            entry.with = options.as_object().cloned().unwrap_or_default();
+            settings.plugins = vec![entry];
+        }
+        settings
+    }
+
+    async fn start(&self, rules: &Ruleset) -> Result<App, String> {
+        let extras = Extras {
+            sim: true,
+            app: None,
+        };
+        App::start(self.settings(rules), extras)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    async fn travel(app: &App, call: TestCall) -> Result<Value, String> {
+        let answers = call.answers.iter();
+        let answers: Vec<Behaviour> = answers
+            .map(|words| words.parse().map_err(|error| format!("{error}")))
+            .collect::<Result<_, String>>()?;
+        if let Some(sim) = app.sim() {
+            sim.reset();
+            sim.script_any(answers);
+        }
+        let pipeline = Arc::new(Pipeline {
+            policy: Policy {
+                staged: Some(call.at),
+                ..app.pipeline.policy.clone()
+            },
+            ..Pipeline::clone(&app.pipeline)
+        });
+        let arrived = arrive(&pipeline, &call)?;
+        let mut log = pipeline.log.subscribe();
+        let answer = Arc::clone(&pipeline).handle(arrived).await;
+        // The record is written once the answer is through.
+        let _ = answer.into_body().collect().await;
+        loop {
+            let line = log.recv().await.map_err(|error| error.to_string())?;
+            let line: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
+            if line["type"] == "call" {
+                return Ok(line);
+            }
+        }
+    }
+}
+
+impl Bench for SimBench {
+    fn begin(&self) {
+        for (_, app) in self.running.lock().drain() {
+            self.runtime.block_on(app.stop());
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+
+    fn call(&self, rules: &Ruleset, call: TestCall) -> Result<Value, String> {
+        let mut running = self.running.lock();
+        let app = match running.remove(&rules.id) {
+            Some(app) => app,
+            None => self.runtime.block_on(self.start(rules))?,
+        };
+        let travel = async { tokio::time::timeout(PATIENCE, SimBench::travel(&app, call)).await };
+        let decision = self.runtime.block_on(travel);
+        running.insert(rules.id, app);
+        decision.unwrap_or_else(|_| {
+            let seconds = PATIENCE.as_secs();
+            Err(format!("the call did not end within {seconds} s"))
+        })
+    }
+}
+
+/// The call as an app would have sent it to the model's own provider.
+fn arrive(pipeline: &Pipeline, call: &TestCall) -> Result<Arrived, String> {
+    let model = &call.request.model;
+    let name = model.provider();
+    let provider: Arc<Provider> = pipeline
+        .provider(name)
+        .ok_or_else(|| format!("no provider `{name}` is configured"))?;
+    let dialect = provider
+        .dialect_for(model)
+        .ok_or_else(|| format!("{model}: this version cannot speak to `{name}` yet"))?;
+    let mut message = dialect
+        .write_request(&call.request)
+        .map_err(|error| format!("{model}: {error}"))?;
+    dialect.authorize(&mut message.headers, KEY);
+    let destination = provider
+        .home()
+        .cloned()
+        .ok_or_else(|| format!("`{name}` has no address"))?;
+    let head = RequestHead {
+        method: message.method,
+        host: provider.hosts.first().cloned().unwrap_or_default(),
+        target: message.target,
+        headers: message.headers,
+    };
+    let recognised: Recognised = pipeline
+        .recognise(&provider, &head)
+        .ok_or_else(|| format!("{model}: no app can ask for this"))?;
+    let app = call.app.as_deref().unwrap_or("test");
+    Ok(Arrived {
+        head: Arc::new(head),
+        body: message.body.to_bytes(),
+        provider,
+        destination,
+        via: Via::Gateway,
+        caller: Caller {
+            app: Some(app.into()),
+            from: CallerFrom::Header,
+            tags: call.tags.iter().map(|tag| tag.as_str().into()).collect(),
+        },
+        told: Told {
+            deadline: call.deadline,
+            max_cost: call.max_cost,
+            ..Told::default()
+        },
+        recognised,
+    })
+}

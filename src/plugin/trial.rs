@@ -1,0 +1,350 @@
+//! Rule tests: a file `NAME_test.lua` beside `NAME.lua`, in which every call travels the real way
+//! and comes back as its decision record.
+//!
+//! Who makes the calls is a [`Bench`]: this module knows Lua, and the bench knows the pipeline.
+
+mod expect;
+pub(super) mod told;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use mlua::{Error, Function, Lua, Table, UserData, UserDataMethods, Value, VmState};
+use parking_lot::Mutex;
+use serde_json::Value as Json;
+
+use super::args::{Given, options};
+use super::fault::{describe, place_at, position, raise};
+use super::helpers::{self, strict_table};
+use super::load::{self, Library};
+use super::meter::Meter;
+use super::stage::Stage;
+use super::{House, LoadProblem, Prices, sandbox};
+use crate::action::Class;
+use crate::image::{ImageRequest, ModelId};
+use crate::money::Usd;
+use expect::Decided;
+
+/// CPU that one case may use, apart from the calls that it makes.
+const CASE: Duration = Duration::from_secs(2);
+const MEMORY: usize = 64 << 20;
+/// What a test can call in the `test` table.
+pub(super) const TEST: &[&str] = &["rules", "config", "case", "expect", "from_log", "request"];
+/// Methods of what `test.rules` returns.
+#[cfg(test)]
+pub(super) const METHODS: &[&str] = &["call", "clock", "spent"];
+/// What `test.rules` takes besides file and options.
+const WORLD: &[&str] = &["classes"];
+
+/// Which rules a call meets.
+#[derive(Clone, Debug)]
+pub struct Ruleset {
+    /// Differs from that of every other ruleset of the process.
+    pub id: u64,
+    /// `None`: the plugins of the configuration, in order.
+    pub one: Option<(PathBuf, Json)>,
+    /// Laid over the classes of the configuration.
+    pub classes: BTreeMap<String, Class>,
+}
+
+/// A call that a test makes.
+#[derive(Clone, Debug)]
+pub struct TestCall {
+    pub request: ImageRequest,
+    pub app: Option<String>,
+    pub tags: Vec<String>,
+    /// When it arrives.
+    pub at: Timestamp,
+    pub deadline: Option<Duration>,
+    pub max_cost: Option<Usd>,
+    /// What each attempt gets, in order and in the words of the simulated providers; further ones
+    /// succeed.
+    pub answers: Vec<String>,
+}
+
+/// Makes the calls of rule tests.
+pub trait Bench: Send + Sync {
+    /// A case begins: nothing of earlier ones is remembered.
+    fn begin(&self);
+    /// The decision record of a call that has travelled.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    fn call(&self, rules: &Ruleset, call: TestCall) -> Result<Json, String>;
+}
+
+/// What a case came to.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub name: String,
+    /// `None` when it holds.
+    pub failure: Option<Failed>,
+    pub took: Duration,
+}
+
+/// Why a case does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// One line a difference.
+    pub message: String,
+    /// `file:line`, where it is known.
+    pub at: Option<String>,
+}
+
+/// Runs the cases of a test file, in order. Blocks for as long as its calls take.
+///
+/// # Errors
+/// What is wrong with the file itself.
+pub fn run(
+    path: &Path,
+    prices: Arc<dyn Prices>,
+    bench: Arc<dyn Bench>,
+) -> Result<Vec<Verdict>, LoadProblem> {
+    let file = path.display().to_string();
+    let text =
+        load::read_text(path).map_err(|(message, remedy)| load::problem(&file, message, remedy))?;
+    let bytecode = load::compile(&file, &text)?;
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let house = Arc::new(House {
+        prices,
+        classes: BTreeMap::new(),
+    });
+    let meter = Arc::new(Meter::new());
+    let trial = Arc::new(Trial {
+        folder: folder.clone(),
+        bench,
+        meter: Arc::clone(&meter),
+        verdicts: Mutex::default(),
+        clock: Mutex::default(),
+    });
+    meter.start(CASE);
+    let library = Arc::new(Library::new(Some(folder), &file));
+    let ran = open(&trial, &house, &library)
+        .and_then(|lua| super::engine::function(&lua, &file, &bytecode)?.call::<()>(()));
+    let verdicts = std::mem::take(&mut *trial.verdicts.lock());
+    match ran {
+        Err(error) => {
+            let (message, at) = describe(&error);
+            let mut found = load::problem(&file, message, "correct the test");
+            found.line = at.and_then(|at| at.rsplit_once(':')?.1.parse().ok());
+            Err(found)
+        }
+        Ok(()) if verdicts.is_empty() => Err(load::problem(
+            &file,
+            "has no case".to_owned(),
+            "add test.case(\"what holds\", function() … end)",
+        )),
+        Ok(()) => Ok(verdicts),
+    }
+}
+
+fn open(trial: &Arc<Trial>, house: &Arc<House>, library: &Arc<Library>) -> Result<Lua, Error> {
+    let stage = Arc::new(Stage::new(Arc::clone(house)));
+    let lua = sandbox::open(&stage, &trial.meter)?;
+    helpers::install(&lua, &stage)?;
+    library.install(&lua)?;
+    trial.install(&lua)?;
+    sandbox::close(&lua)?;
+    lua.set_memory_limit(MEMORY)?;
+    let watch = Arc::clone(&trial.meter);
+    lua.set_interrupt(move |lua| {
+        if watch.interrupt() {
+            return Ok(VmState::Continue);
+        }
+        watch.stopped_at(|| place_at(lua, 0));
+        Err(sandbox::too_long())
+    });
+    Ok(lua)
+}
+
+/// One test file while it runs.
+struct Trial {
+    folder: PathBuf,
+    bench: Arc<dyn Bench>,
+    meter: Arc<Meter>,
+    verdicts: Mutex<Vec<Verdict>>,
+    clock: Mutex<Clock>,
+}
+
+/// The clock of a case: stands still until a call or the test moves it.
+#[derive(Default)]
+struct Clock(Option<Timestamp>);
+
+impl Clock {
+    fn read(&mut self) -> Timestamp {
+        *self.0.get_or_insert_with(Timestamp::now)
+    }
+}
+
+impl Trial {
+    fn install(self: &Arc<Self>, lua: &Lua) -> Result<(), Error> {
+        let table = lua.create_table()?;
+        let trial = Arc::clone(self);
+        let rules = lua.create_function(
+            move |lua, (file, given, world): (String, Option<Value>, Option<Table>)| {
+                let json = given.map_or(Ok(Json::Null), |given| told::json(&given));
+                let json = json.map_err(|why| raise(lua, why))?;
+                let classes = world.map_or_else(|| Ok(BTreeMap::new()), |world| classes(&world));
+                let classes = classes.map_err(|why| raise(lua, why))?;
+                let path = trial.path(&file).map_err(|why| raise(lua, why))?;
+                Ok(trial.ruleset(Some((path, json)), classes))
+            },
+        )?;
+        table.raw_set("rules", rules)?;
+        let trial = Arc::clone(self);
+        let config = lua.create_function(move |_, ()| Ok(trial.ruleset(None, BTreeMap::new())))?;
+        table.raw_set("config", config)?;
+        let trial = Arc::clone(self);
+        let case = lua.create_function(move |_, (name, body): (String, Function)| {
+            trial.case(name, &body);
+            Ok(())
+        })?;
+        table.raw_set("case", case)?;
+        table.raw_set("expect", lua.create_function(expect::expect)?)?;
+        for name in ["from_log", "request"] {
+            let missing =
+                lua.create_function(move |lua, _: mlua::MultiValue| -> mlua::Result<()> {
+                    let what = format!("test.{name} is not available in this version");
+                    Err(raise(lua, what))
+                })?;
+            table.raw_set(name, missing)?;
+        }
+        strict_table(lua, &table, "test", "function", TEST.to_vec())?;
+        table.set_readonly(true);
+        lua.globals().raw_set("test", table)
+    }
+
+    /// A shipped plugin's name as it is, a file beside the test.
+    fn path(&self, file: &str) -> Result<PathBuf, String> {
+        if !file.contains(['.', '/']) {
+            return Ok(file.into());
+        }
+        let path = self.folder.join(file);
+        match path.is_file() {
+            true => Ok(path),
+            false => Err(format!(
+                "test.rules: there is no file {}; it counts from the test's folder",
+                path.display()
+            )),
+        }
+    }
+
+    fn ruleset(
+        self: &Arc<Self>,
+        one: Option<(PathBuf, Json)>,
+        classes: BTreeMap<String, Class>,
+    ) -> RulesRef {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        RulesRef {
+            trial: Arc::clone(self),
+            rules: Ruleset {
+                id: LAST.fetch_add(1, Ordering::Relaxed),
+                one,
+                classes,
+            },
+        }
+    }
+
+    /// Runs a case; one that fails does not keep the next from running.
+    fn case(&self, name: String, body: &Function) {
+        self.bench.begin();
+        *self.clock.lock() = Clock::default();
+        self.meter.start(CASE);
+        let began = Instant::now();
+        let failure = body.call::<()>(()).err().map(|error| {
+            let (message, at) = describe(&error);
+            let at = at.or_else(|| self.meter.place());
+            Failed { message, at }
+        });
+        let took = began.elapsed();
+        self.verdicts.lock().push(Verdict {
+            name,
+            failure,
+            took,
+        });
+        self.meter.start(CASE);
+    }
+}
+
+fn classes(world: &Table) -> Result<BTreeMap<String, Class>, String> {
+    let mut all = BTreeMap::new();
+    options("test.rules", world, WORLD, |given| {
+        let Value::Table(named) = &given.value else {
+            return Err("`classes` is a table: { draft = { models = { … } } }".to_owned());
+        };
+        for pair in named.pairs::<String, Table>() {
+            let (name, fields) = pair.map_err(|why| why.to_string())?;
+            let mut class = Class::default();
+            options(&name, &fields, &["models", "max_cost"], |given| {
+                match given.name {
+                    "models" => class.models = given.each(model)?,
+                    _ => class.max_cost = Some(given.money()?),
+                }
+                Ok(())
+            })?;
+            all.insert(name, class);
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn model(given: &Given<'_>) -> Result<ModelId, String> {
+    let text = given.text()?;
+    ModelId::parse(&text)
+        .ok_or_else(|| format!("`{text}` names no provider: write it like stability/sd3.5-medium"))
+}
+
+/// What `test.rules` and `test.config` return.
+struct RulesRef {
+    trial: Arc<Trial>,
+    rules: Ruleset,
+}
+
+impl UserData for RulesRef {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method(
+            "call",
+            |lua, this, (call, answers): (Table, Option<Table>)| {
+                this.call(&call, answers.as_ref())
+                    .map(Decided)
+                    .map_err(|why| raise(lua, why))
+            },
+        );
+        methods.add_method("clock", |lua, this, by: String| {
+            let by = told::duration(&by).map_err(|why| raise(lua, why))?;
+            let mut clock = this.trial.clock.lock();
+            let now = clock.read();
+            let then = now.checked_add(SignedDuration::try_from(by).unwrap_or_default());
+            clock.0 = Some(then.map_err(|why| raise(lua, why.to_string()))?);
+            Ok(())
+        });
+        methods.add_method("spent", |lua, _, _: mlua::MultiValue| -> mlua::Result<()> {
+            let what = "rules:spent is not available in this version: there are no budgets yet";
+            Err(raise(lua, what))
+        });
+    }
+}
+
+impl RulesRef {
+    fn call(&self, call: &Table, answers: Option<&Table>) -> Result<Json, String> {
+        let mut call = told::call(call, || self.trial.clock.lock().read())?;
+        if let Some(answers) = answers {
+            call.answers = told::answers(answers)?;
+        }
+        self.trial.clock.lock().0 = Some(call.at);
+        self.trial.bench.call(&self.rules, call)
+    }
+}
+
+/// Where the test itself is, for a complaint that is about what it expects.
+fn here(lua: &Lua, what: &str) -> Error {
+    match position(lua) {
+        Some(place) => Error::runtime(format!("{place}: {what}")),
+        None => Error::runtime(what),
+    }
+}
