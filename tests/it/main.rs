@@ -20,6 +20,7 @@ mod harness;
 mod jobs;
 mod price_command;
 mod price_reload;
+mod responses;
 mod rules;
 mod trust;
 mod tunnels;
