@@ -83,3 +83,29 @@ async fn words_reach_the_app_as_they_are_with_the_tool_and_without() {
     assert_eq!(told.header("x-pixtoll-decision"), None);
     assert_eq!(rig.decisions(1).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_rule_moves_a_forced_picture_and_leaves_a_conversation_where_it_is() {
+    let file = tempfile::Builder::new().suffix(".lua").tempfile().unwrap();
+    let lua =
+        r#"return { on_request = function(call) return call:route("stability/sd3.5-medium") end }"#;
+    std::fs::write(file.path(), lua).unwrap();
+    let rig = Rig::with(|settings| {
+        let path = file.path().to_str().unwrap();
+        let entry = pixtoll::config::PluginEntry::named(path);
+        settings.plugins.push(entry);
+    })
+    .await;
+    let moved = respond(&rig, &forced()).await;
+    assert_eq!(moved.status(), 200, "{}", moved.text());
+    assert_eq!(
+        moved.header("x-pixtoll-route"),
+        Some("stability/sd3.5-medium")
+    );
+    assert_eq!(moved.json()["output"][0]["type"], "image_generation_call");
+    let mut body = forced();
+    body["tool_choice"] = json!("auto");
+    respond(&rig, &body).await;
+    let bills = rig.sim().bills();
+    assert_eq!((bills.len(), bills[0].provider), (1, "stability"));
+}
