@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::harness::{Rig, cat};
 
 /// A provider that gives every call the same answer.
-async fn provider(answer: Value) -> std::net::SocketAddr {
+pub(crate) async fn provider(answer: Value) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let body = Bytes::from(answer.to_string());
@@ -38,7 +38,7 @@ async fn provider(answer: Value) -> std::net::SocketAddr {
 }
 
 /// A rig whose OpenAI lies at `address` and is priced by `prices`.
-async fn rig(address: std::net::SocketAddr, prices: &str) -> Rig {
+pub(crate) async fn rig(address: std::net::SocketAddr, prices: &str) -> Rig {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), prices).unwrap();
     let rig = Rig::plain(|settings| {
@@ -56,7 +56,7 @@ async fn rig(address: std::net::SocketAddr, prices: &str) -> Rig {
     rig
 }
 
-const BY_THE_PICTURE: &str = "
+pub(crate) const BY_THE_PICTURE: &str = "
 providers:
 - provider: openai
   charge: {reported: [{pointer: /bill/total, unit: usd}]}
@@ -71,7 +71,7 @@ models:
 ";
 
 /// The beginning of a PNG of that size: all that is ever looked at.
-fn png(width: u32, height: u32) -> String {
+pub(crate) fn png(width: u32, height: u32) -> String {
     use base64::Engine as _;
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     bytes.extend_from_slice(&width.to_be_bytes());

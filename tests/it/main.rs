@@ -21,6 +21,7 @@ mod jobs;
 mod losses;
 mod price_command;
 mod price_reload;
+mod responses;
 mod rule_tests;
 mod rules;
 mod several;

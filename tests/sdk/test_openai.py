@@ -168,3 +168,17 @@ def test_a_retired_model_is_named_with_its_cure(rig):
     client = "from openai import OpenAI, NotFoundError\ntry: OpenAI().images.generate(model='dall-e-3', prompt='x')\nexcept NotFoundError: pass"
     done = rig.run(sys.executable, "-c", client)
     assert "openai/dall-e-3 is gone" in done.stderr
+
+
+def test_azure_by_the_address_that_its_own_variable_names(rig):
+    """The client's usual variables are all that pixtoll is told of the resource."""
+    host = "contoso-img.openai.azure.com"
+    rig.configure(providers={"azure": {"upstream": rig.sim.url}})
+    rig.environment |= {"AZURE_OPENAI_ENDPOINT": f"https://{host}", "AZURE_OPENAI_API_KEY": "sk-canary-of-the-app"}
+    first, second = rig.python("azure_generate.py")
+    assert first["png"] and "hit" not in first["cache"] and "hit" in second["cache"]
+    (bill,) = rig.sim.bills()
+    assert bill["provider"] == "azure"
+    decisions = rig.decisions()
+    assert decisions[0]["asked"]["model"] == "azure/gpt-image-2.5-flare"
+    assert nano(decisions) == bill["nano_usd"]

@@ -1,0 +1,111 @@
+//! The Responses API with its image tool: metered where it draws, and never in the way where it
+//! talks.
+
+use serde_json::{Value, json};
+
+use crate::charges::{BY_THE_PICTURE, png, provider, rig};
+use crate::harness::{Answer, Rig};
+
+async fn respond(rig: &Rig, body: &Value) -> Answer {
+    let (host, path) = ("api.openai.com", "/v1/responses");
+    rig.call(host, path, &[], "application/json", &body.to_string())
+        .await
+}
+
+fn answer(output: Value) -> Value {
+    json!({
+        "id": "resp_1", "object": "response", "created_at": 1, "status": "completed",
+        "model": "gpt-5.2", "error": null, "output": output,
+        "usage": {"input_tokens": 310, "output_tokens": 41, "total_tokens": 351},
+        "tool_usage": {"image_gen": {
+            "input_tokens": 20, "input_tokens_details": {"text_tokens": 20, "image_tokens": 0},
+            "output_tokens": 640, "output_tokens_details": {"text_tokens": 0, "image_tokens": 640},
+        }},
+    })
+}
+
+fn drawn() -> Value {
+    answer(
+        json!([{"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": png(1024, 1024)}]),
+    )
+}
+
+fn forced() -> Value {
+    json!({
+        "model": "gpt-5.2", "input": "a boat", "tool_choice": {"type": "image_generation"},
+        "tools": [{"type": "image_generation", "model": "gpt-image-2.6-flare", "size": "1024x1024", "quality": "low"}],
+    })
+}
+
+#[tokio::test]
+async fn a_forced_picture_is_charged_by_its_tokens_and_repeated_from_memory() {
+    let rig = rig(provider(drawn()).await, BY_THE_PICTURE).await;
+    let first = respond(&rig, &forced()).await;
+    assert_eq!(first.json(), drawn());
+    let second = respond(&rig, &forced()).await;
+    assert!(second.header("cache-status").unwrap().contains("hit"));
+    let attempt = &rig.decisions(2).await[0]["attempts"][0];
+    assert_eq!(attempt["model"], "openai/gpt-image-2.6-flare");
+    assert_eq!(attempt["charge_from"], "usage", "{attempt}");
+    // 20 tokens in at 5 USD a million and 640 out at 30.
+    assert_eq!(attempt["charge"], json!(0.0193));
+    assert_eq!(attempt["codes"]["usage.charge"], "unpriced");
+    assert_eq!(attempt["codes"]["usage.input_tokens"], "310");
+}
+
+#[tokio::test]
+async fn a_conversation_that_draws_is_unpriced_and_not_free() {
+    let rig = rig(provider(drawn()).await, BY_THE_PICTURE).await;
+    let mut body = forced();
+    body["tool_choice"] = json!("auto");
+    assert_eq!(respond(&rig, &body).await.json(), drawn());
+    let attempt = &rig.decisions(1).await[0]["attempts"][0];
+    assert_eq!(attempt["model"], "openai/gpt-5.2");
+    assert_eq!(
+        (&attempt["charge"], &attempt["charge_from"]),
+        (&Value::Null, &json!("unpriced"))
+    );
+}
+
+#[tokio::test]
+async fn words_reach_the_app_as_they_are_with_the_tool_and_without() {
+    let words = answer(json!([{"type": "message", "role": "assistant", "content": []}]));
+    let rig = rig(provider(words.clone()).await, BY_THE_PICTURE).await;
+    let mut body = forced();
+    body["tool_choice"] = json!("auto");
+    let told = respond(&rig, &body).await;
+    assert_eq!((told.status(), told.json()), (200, words.clone()));
+    let attempt = &rig.decisions(1).await[0]["attempts"][0];
+    assert_eq!(attempt["charge"], Value::Null, "{attempt}");
+    body["tools"] = json!([]);
+    let told = respond(&rig, &body).await;
+    assert_eq!((told.status(), told.json()), (200, words));
+    assert_eq!(told.header("x-pixtoll-decision"), None);
+    assert_eq!(rig.decisions(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_rule_moves_a_forced_picture_and_leaves_a_conversation_where_it_is() {
+    let file = tempfile::Builder::new().suffix(".lua").tempfile().unwrap();
+    let lua =
+        r#"return { on_request = function(call) return call:route("stability/sd3.5-medium") end }"#;
+    std::fs::write(file.path(), lua).unwrap();
+    let rig = Rig::with(|settings| {
+        let path = file.path().to_str().unwrap();
+        let entry = pixtoll::config::PluginEntry::named(path);
+        settings.plugins.push(entry);
+    })
+    .await;
+    let moved = respond(&rig, &forced()).await;
+    assert_eq!(moved.status(), 200, "{}", moved.text());
+    assert_eq!(
+        moved.header("x-pixtoll-route"),
+        Some("stability/sd3.5-medium")
+    );
+    assert_eq!(moved.json()["output"][0]["type"], "image_generation_call");
+    let mut body = forced();
+    body["tool_choice"] = json!("auto");
+    respond(&rig, &body).await;
+    let bills = rig.sim().bills();
+    assert_eq!((bills.len(), bills[0].provider), (1, "stability"));
+}
