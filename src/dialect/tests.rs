@@ -618,6 +618,19 @@ fn an_error_after_the_first_of_two_pictures_leaves_the_first() {
 }
 
 #[test]
+fn an_answer_without_a_picture_keeps_its_counts_for_its_charge() {
+    let case = cases()
+        .into_iter()
+        .find(|case| case.name == "openai/no-data");
+    let (_, next) = case.unwrap().next(usize::MAX);
+    let Next::Failed(failure) = next else {
+        panic!("{next:?}")
+    };
+    let counts = (failure.usage.text_in, failure.usage.image_out);
+    assert_eq!(counts, (Some(9), Some(0)));
+}
+
+#[test]
 fn bytes_that_fall_short_of_their_announced_length_are_a_failure() {
     let mut head = ReplyHead::new(StatusCode::OK, "image/png");
     head.headers

@@ -12,13 +12,15 @@ use super::term::{Term, area_of, in_money};
 use crate::bill::{Charge, ChargeFrom, Codes, Usage};
 use crate::image::capability::Sizes;
 use crate::image::response::Resolved;
-use crate::image::{Billed, Failure, Image, ImageRequest, ImageResponse, Quality, Size};
+use crate::image::{
+    Billed, Failure, FailureKind, Image, ImageRequest, ImageResponse, Quality, SafetyStage, Size,
+};
 use crate::money::{Pico, Rate, Usd};
 
 impl Book {
     /// What an answer cost: what the provider reports, else its usage times the book's rates,
     /// else the list price of the pictures that really came. Pictures that moderation kept back
-    /// are not on the list.
+    /// are on the list where the provider bills them for certain.
     pub fn charge(&self, request: &ImageRequest, response: &ImageResponse) -> Charge {
         self.settle(request, response).charge
     }
@@ -33,9 +35,20 @@ impl Book {
                 None => Settled::UNPRICED,
             };
         };
-        let mut settled = row.settle(request, response, usage);
+        let withheld = self.withheld_and_billed(request, response);
+        let mut settled = row.settle(request, response, usage, withheld);
         settled.short = row.shortfall(request, response, settled.charge);
         settled
+    }
+
+    /// How many pictures were drawn, kept back and billed all the same.
+    fn withheld_and_billed(&self, request: &ImageRequest, response: &ImageResponse) -> u64 {
+        let row = self.provider(request.model.provider());
+        let bills = row.and_then(|row| row.bills(FailureKind::Safety, Some(SafetyStage::Output)));
+        match bills {
+            Some(Billed::Yes) => response.withheld.into(),
+            Some(Billed::No | Billed::Unknown) | None => 0,
+        }
     }
 
     /// What a failed attempt cost. A failure that may have been billed counts as its highest
@@ -138,7 +151,13 @@ impl ModelRow {
         }
     }
 
-    fn settle(&self, request: &ImageRequest, response: &ImageResponse, usage: &Usage) -> Settled {
+    fn settle(
+        &self,
+        request: &ImageRequest,
+        response: &ImageResponse,
+        usage: &Usage,
+        withheld: u64,
+    ) -> Settled {
         if let Some((what, count, amount)) = self.of_report(request, usage) {
             let amount = self.price.modifiers.fee(Rate::from(amount).of(1)).to_usd();
             return Settled::reported(what, count, amount);
@@ -155,7 +174,7 @@ impl ModelRow {
             if term.of_usage(usage, &ask, &mut tally) {
                 counted = true;
             } else {
-                self.list(term, request, response, &mut tally);
+                self.list(term, request, response, withheld, &mut tally);
             }
         }
         let total = self.price.total(&tally, &self.on(request));
@@ -192,18 +211,22 @@ impl ModelRow {
         credits().or_else(units)
     }
 
-    /// The list price of one term for the pictures that came.
+    /// The list price of one term for the pictures that came, and for `withheld` ones that nobody
+    /// saw: as large as the first.
     fn list(
         &self,
         term: &Term,
         request: &ImageRequest,
         response: &ImageResponse,
+        withheld: u64,
         tally: &mut Tally,
     ) {
         let quality = settled_quality(request, response);
+        let mut alike = 1 + withheld;
         for image in &response.images {
             let size = self.drawn_size(request, response, image);
-            term.per_picture(&Ask::after(self, request, size, quality), 1, tally);
+            let ask = Ask::after(self, request, size, quality);
+            term.per_picture(&ask, std::mem::replace(&mut alike, 1), tally);
         }
         term.per_call(&Ask::before(self, request), tally);
     }

@@ -113,7 +113,7 @@ impl Reader for TextReader {
         match node {
             _ if !self.answer.head.status.is_success() => failed(self.answer.refused(node, body)),
             Ok(node) => self.answer.conclude(&[node], body, None),
-            Err(_) if body.is_empty() => failed(self.answer.no_image(false)),
+            Err(_) if body.is_empty() => failed(self.answer.no_image(Usage::default())),
             Err(error) => failed(self.answer.spoilt(&format!("is not whole JSON: {error}"))),
         }
     }
@@ -184,7 +184,7 @@ impl Reader for EventReader {
             (Some(error), _) => failed(self.answer.told_failure(error, body)),
             (None, Some(error)) => failed(self.answer.spoilt(&format!("is no JSON: {error}"))),
             (None, None) if self.begun => failed(self.answer.spoilt("ended within a picture")),
-            (None, None) => failed(self.answer.no_image(false)),
+            (None, None) => failed(self.answer.no_image(Usage::default())),
         }
     }
 }
@@ -204,9 +204,8 @@ impl Answer {
             add_usage(&mut usage, node);
             put_codes(&mut codes, node);
         }
-        let told_usage = usage.has_tokens() || usage.reported.is_some();
         let [first, ..] = nodes else {
-            return failed(self.no_image(false));
+            return failed(self.no_image(Usage::default()));
         };
         let mut images = Vec::new();
         let mut withheld = 0;
@@ -219,7 +218,7 @@ impl Answer {
         if images.is_empty() {
             return failed(match told(first, "error") {
                 Some(_) => self.told_failure(first, body),
-                None => self.no_image(told_usage),
+                None => self.no_image(usage),
             });
         }
         if let Some(error) = error {
@@ -297,14 +296,18 @@ impl Answer {
         Failure::answered(FailureKind::Server, self.status(), Billed::Unknown, message)
     }
 
-    pub(super) fn no_image(&self, told_usage: bool) -> Failure {
-        let billed = if told_usage {
+    /// What was read is charged even so, where the answer counts it.
+    pub(super) fn no_image(&self, usage: Usage) -> Failure {
+        let billed = if usage.has_tokens() || usage.reported.is_some() {
             Billed::Yes
         } else {
             Billed::Unknown
         };
         let message = "the provider answered without a picture";
-        Failure::answered(FailureKind::NoImage, self.status(), billed, message)
+        let mut failure = Failure::answered(FailureKind::NoImage, self.status(), billed, message);
+        failure.charge = usage.reported;
+        failure.usage = usage;
+        failure
     }
 }
 

@@ -135,6 +135,52 @@ fn without_usage_the_pictures_that_came_are_charged_by_the_list() {
 }
 
 #[test]
+fn a_picture_that_was_kept_back_is_charged_where_its_provider_bills_it() {
+    // Model, pictures that came, pictures kept back, steps, and what they come to together.
+    let cases = [
+        (
+            "stability/stable-diffusion-xl-1024-v1-0",
+            1,
+            0,
+            None,
+            "0.009",
+        ),
+        (
+            "stability/stable-diffusion-xl-1024-v1-0",
+            1,
+            2,
+            None,
+            "0.027",
+        ),
+        (
+            "stability/stable-diffusion-xl-1024-v1-0",
+            2,
+            1,
+            Some(50),
+            "0.045",
+        ),
+        ("stability/stable-image-core", 1, 1, None, "0.06"),
+        ("ideogram/ideogram-4", 2, 1, None, "0.18"),
+        // Free, and doubtful.
+        ("bfl/flux-pro-1.1", 1, 1, None, "0.04"),
+        ("openai/dall-e-2", 1, 1, None, "0.02"),
+    ];
+    for (model, came, kept_back, steps, price) in cases {
+        let mut request = ask(model);
+        request.n = came + kept_back;
+        request.steps = steps;
+        let mut all = answer(&request, vec![image(None); came as usize], Usage::default());
+        all.withheld = kept_back;
+        let charge = Book::embedded().charge(&request, &all);
+        let by_list = Charge {
+            amount: Some(usd(price)),
+            from: ChargeFrom::List,
+        };
+        assert_eq!(charge, by_list, "{model}: {came} and {kept_back}");
+    }
+}
+
+#[test]
 fn what_the_provider_reports_goes_before_everything() {
     let request = ask("stability/sd3.5-medium");
     let book = Book::embedded();

@@ -204,7 +204,7 @@ impl ResponseReader {
             return if cut {
                 self.answer.spoilt("ended before it was whole")
             } else {
-                self.answer.no_image(false)
+                self.answer.no_image(Usage::default())
             };
         };
         let told = Told::read(error, body);
