@@ -19,6 +19,7 @@ mod harness;
 mod jobs;
 mod price_command;
 mod price_reload;
+mod rule_reload;
 mod rule_tests;
 mod rules;
 mod trust;
