@@ -284,6 +284,7 @@ impl App {
             jobs: Jobs::new(settings.job_ttl),
             pictures: pictures(),
         });
+        pipeline.take_over_jobs().await;
         let access = access(&settings, address, extras.app);
         let authority = Arc::new(authority);
         let current = Arc::new(Current::new(Arc::clone(&pipeline)));

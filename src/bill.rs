@@ -15,6 +15,40 @@ pub struct Quote {
     pub lines: Vec<Line>,
 }
 
+impl Quote {
+    /// The same so many times over.
+    #[must_use]
+    pub fn times(mut self, times: u32) -> Quote {
+        let times = u64::from(times);
+        for amount in [&mut self.low, &mut self.expected, &mut self.high] {
+            *amount = amount.scaled(times, 1);
+        }
+        for line in &mut self.lines {
+            line.count = line.count.saturating_mul(times);
+            line.amount = line.amount.scaled(times, 1);
+        }
+        self
+    }
+
+    /// This and another together; terms of one kind are one line.
+    #[must_use]
+    pub fn and(mut self, other: Quote) -> Quote {
+        self.low += other.low;
+        self.expected += other.expected;
+        self.high += other.high;
+        for line in other.lines {
+            match self.lines.iter_mut().find(|own| own.what == line.what) {
+                Some(own) => {
+                    own.count = own.count.saturating_add(line.count);
+                    own.amount += line.amount;
+                }
+                None => self.lines.push(line),
+            }
+        }
+        self
+    }
+}
+
 /// One term of a price: so many units at so much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -123,5 +157,30 @@ impl Codes {
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, text)| text.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_of_several_calls_add_up_term_by_term() {
+        let usd = |nano| Usd::from_nano(nano);
+        let line = |what, count, nano| Line {
+            what,
+            count,
+            amount: usd(nano),
+        };
+        let of = |low, high, lines: &[Line]| Quote {
+            low: usd(low),
+            expected: usd(low),
+            high: usd(high),
+            lines: lines.to_vec(),
+        };
+        let call = of(7, 9, &[line("image", 4, 4), line("call", 1, 3)]);
+        let rest = of(4, 5, &[line("image", 1, 1), line("fee", 1, 3)]);
+        let lines = [line("image", 9, 9), line("call", 2, 6), line("fee", 1, 3)];
+        assert_eq!(call.times(2).and(rest), of(18, 23, &lines));
     }
 }

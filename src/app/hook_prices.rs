@@ -50,7 +50,7 @@ fn day(at: Timestamp) -> String {
 
 impl Prices for BookPrices {
     fn quote(&self, request: &ImageRequest) -> Option<Quote> {
-        self.book.get().quote(request)
+        self.book.get().quote_calls(request)
     }
 
     fn supports(

@@ -44,6 +44,8 @@ const REPLACING: [&str; 11] = [
 const DIRECTORIES: [&str; 1] = ["SSL_CERT_DIR"];
 /// Without it Node's own clients pass the proxy by.
 const NODE_SWITCH: &str = "NODE_USE_ENV_PROXY";
+/// Base URLs of clients that go past every proxy, with the provider that each leads to.
+const BASE_URLS: [(&str, &str); 1] = [("REPLICATE_BASE_URL", "replicate")];
 /// Says that a process runs behind pixtoll.
 pub const ACTIVE: &str = "PIXTOLL_ACTIVE";
 /// What the user had before, for the way back and for one pixtoll below another.
@@ -136,6 +138,7 @@ fn names() -> impl Iterator<Item = &'static str> {
         .chain(ADDING)
         .chain(REPLACING)
         .chain(DIRECTORIES)
+        .chain(BASE_URLS.map(|(name, _)| name))
 }
 
 /// The environment as it was before any pixtoll changed it. What the user has set since stays.
@@ -201,6 +204,8 @@ pub fn plan(current: &Variables, wanted: &Wanted<'_>) -> Environment {
     values.extend(ADDING.map(|name| (name, Some(additive.as_str()))));
     values.extend(REPLACING.map(|name| (name, Some(bundle.as_str()))));
     values.extend(DIRECTORIES.map(|name| (name, None)));
+    let bases = base_urls(&original, wanted);
+    values.extend(bases.iter().map(|(name, url)| (*name, Some(url.as_str()))));
 
     let saved = Saved {
         ours: values
@@ -271,16 +276,37 @@ fn set<'a>(variables: &'a Variables, name: &str) -> Option<&'a str> {
         .filter(|value| !value.is_empty())
 }
 
-fn proxy_url(wanted: &Wanted<'_>) -> String {
-    let address = match wanted.proxy.ip() {
+/// The base URLs that lead to the gateway: none that the user has set already, and none at all
+/// where a token is asked for, since a base URL has no place for it.
+fn base_urls(original: &Variables, wanted: &Wanted<'_>) -> Vec<(&'static str, String)> {
+    if wanted.token.is_some() {
+        return Vec::new();
+    }
+    let app = wanted.app.map(percent_encoded);
+    let app = app.map_or(String::new(), |app| format!("/@{app}"));
+    let address = reachable(wanted.proxy);
+    BASE_URLS
+        .iter()
+        .filter(|(name, _)| set(original, name).is_none())
+        .map(|(name, provider)| (*name, format!("http://{address}{app}/{provider}")))
+        .collect()
+}
+
+/// An unspecified address is reached over loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => {
-            SocketAddr::from((Ipv4Addr::LOCALHOST, wanted.proxy.port()))
+            SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
         }
         IpAddr::V6(ip) if ip.is_unspecified() => {
-            SocketAddr::from((Ipv6Addr::LOCALHOST, wanted.proxy.port()))
+            SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()))
         }
-        _ => wanted.proxy,
-    };
+        _ => address,
+    }
+}
+
+fn proxy_url(wanted: &Wanted<'_>) -> String {
+    let address = reachable(wanted.proxy);
     let mut who = String::new();
     if wanted.app.is_some() || !wanted.tags.is_empty() {
         let words = std::iter::once(wanted.app.unwrap_or_default())

@@ -1,5 +1,7 @@
 //! `pixtoll serve`: the proxy, until it is told to stop.
 
+use std::io::Write as _;
+
 use clap::Args;
 
 use super::{DONE, FAILED, Global, complain, load};
@@ -45,18 +47,16 @@ pub(super) async fn run(args: ServeArgs, global: &Global) -> u8 {
 /// How to point an app here.
 fn welcome(app: &App) {
     let address = app.address;
-    println!(
-        "pixtoll listens on {address}{}",
-        if app.sim().is_some() {
-            " with simulated providers"
-        } else {
-            ""
-        }
+    let simulated = app.sim().map_or("", |_| " with simulated providers");
+    let text = format!(
+        "pixtoll listens on {address}{simulated}\n\
+         \x20 any app      pixtoll run -- COMMAND\n\
+         \x20 this shell   eval \"$(pixtoll env)\"\n\
+         \x20 a base URL   OPENAI_BASE_URL=http://{address}/openai/v1\n\
+         \x20 decisions    pixtoll tail -f\n"
     );
-    println!("  any app      pixtoll run -- COMMAND");
-    println!("  this shell   eval \"$(pixtoll env)\"");
-    println!("  a base URL   OPENAI_BASE_URL=http://{address}/openai/v1");
-    println!("  decisions    pixtoll tail -f");
+    // A proxy serves on whoever has stopped listening to it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     for warning in &app.warnings {
         eprintln!("warning: {warning}");
     }

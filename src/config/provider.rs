@@ -143,7 +143,33 @@ pub(super) fn providers(field: Option<&Field<'_>>, reader: &mut Reader<'_>) -> P
         }
     }
     usual_keys(&mut providers, reader);
+    usual_addresses(&mut providers, reader);
     providers
+}
+
+/// Hosts from the variables that the providers' own tools read an address from. What cannot be an
+/// address is theirs to complain about, and a host that the configuration gives to somebody stays
+/// theirs.
+fn usual_addresses(providers: &mut Providers, reader: &Reader<'_>) {
+    for known in KNOWN {
+        let told = known.address_from.iter().find_map(|variable| {
+            let told = (reader.around.env)(variable)?;
+            let (_, rest) = told.trim().split_once("://")?;
+            let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+            host_name(host).ok()
+        });
+        let Some(host) = told.filter(|host| providers.of_host(host).is_none()) else {
+            continue;
+        };
+        let Some(mut provider) = providers.get(known.name).cloned() else {
+            continue;
+        };
+        provider
+            .default_upstream
+            .get_or_insert_with(|| Upstream::https(&host));
+        provider.hosts.push(host);
+        providers.put(provider);
+    }
 }
 
 fn provider(

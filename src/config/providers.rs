@@ -14,6 +14,9 @@ pub(super) struct Known {
     pub(super) upstream: Option<&'static str>,
     /// Environment variables that its own tools read the key from, the first one first.
     pub(super) key_from: &'static [&'static str],
+    /// Environment variables that its own tools read the address from, where every customer has
+    /// one of their own.
+    pub(super) address_from: &'static [&'static str],
     /// Prefix and suffix around a region's name, for providers with a host a region.
     regions: Option<(&'static str, &'static [&'static str], &'static str)>,
 }
@@ -21,6 +24,8 @@ pub(super) struct Known {
 /// The dialects that this release speaks.
 pub(super) const DIALECTS: &[&str] = &[
     "openai",
+    "azure",
+    "responses",
     "stability",
     "stability_v1",
     "imagen",
@@ -102,16 +107,18 @@ const BEDROCK: &[&str] = &[
 pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "openai",
-        dialects: &["openai"],
+        dialects: &["openai", "responses"],
         hosts: &["api.openai.com", "us.api.openai.com", "eu.api.openai.com"],
         upstream: Some("api.openai.com"),
         key_from: &["OPENAI_API_KEY"],
         ..Known::NOTHING
     },
-    // A host for every customer's resource: named in the configuration.
+    // A host for every customer's resource: told by the environment or the configuration.
     Known {
         name: "azure",
+        dialects: &["azure"],
         key_from: &["AZURE_OPENAI_API_KEY"],
+        address_from: &["AZURE_OPENAI_ENDPOINT"],
         ..Known::NOTHING
     },
     Known {
@@ -125,6 +132,7 @@ pub(super) const KNOWN: &[Known] = &[
         // In the order in which Google's own libraries look.
         key_from: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
         regions: Some(("", VERTEX, "-aiplatform.googleapis.com")),
+        ..Known::NOTHING
     },
     Known {
         name: "stability",
@@ -276,6 +284,7 @@ impl Known {
         hosts: &[],
         upstream: None,
         key_from: &[],
+        address_from: &[],
         regions: None,
     };
 

@@ -982,3 +982,22 @@ fn the_sample_has_every_key_and_its_examples_are_right() {
         assert!(found.contains(&whole), "the sample lacks {whole}");
     }
 }
+
+#[test]
+fn an_address_of_ones_own_is_read_where_its_tools_read_it() {
+    let told = |address: &'static str| {
+        let env = |name: &str| match name {
+            "AZURE_OPENAI_ENDPOINT" => Some(address.to_owned()),
+            other => env(other),
+        };
+        let loaded = Settings::load(&Source::Defaults, &[], &env).unwrap();
+        loaded.settings.providers.get("azure").unwrap().clone()
+    };
+    let azure = told("https://Contoso-Img.openai.azure.com/");
+    assert_eq!(azure.hosts, ["contoso-img.openai.azure.com"]);
+    assert_eq!(azure.target().unwrap().host, "contoso-img.openai.azure.com");
+    // Somebody else's host, and what is none.
+    assert!(told("https://api.openai.com/v1").hosts.is_empty());
+    assert!(told("https://a b/").hosts.is_empty());
+    assert!(told("nowhere").target().is_none());
+}

@@ -34,12 +34,17 @@ pub(super) fn refusal(status: u16, refusal: &Refusal) -> ReplyHead {
         .filter(|status| status.is_client_error() || status.is_server_error())
         .unwrap_or(StatusCode::BAD_GATEWAY);
     let mut head = ReplyHead::new(status, "application/json");
+    put_wait(&mut head, refusal);
+    head
+}
+
+/// Says how long the caller should wait, where that helps.
+pub(super) fn put_wait(head: &mut ReplyHead, refusal: &Refusal) {
     if let Some(wait) = refusal.retry_after {
         // Whole seconds, and never too early.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    head
 }
 
 /// An error whose body is not the dialect's own (an edge's page, a balancer's line), in words.

@@ -46,6 +46,8 @@ pub const PLACE: &str = "@place";
 /// Every dialect of this release.
 pub static ALL: &[&dyn Dialect] = &[
     &openai::OpenAi,
+    &openai::Azure,
+    &openai::Responses,
     &stability_v1::StabilityV1,
     &stability::Stability,
     &google::Imagen,
@@ -154,6 +156,12 @@ pub trait Dialect: Send + Sync {
         _state: JobState<'_>,
     ) -> Result<Reply, Undeliverable> {
         Err(Undeliverable("this dialect has no jobs".to_owned()))
+    }
+
+    /// Why no other model could go on with a call that asks for `asked`, where that is so: a rule
+    /// cannot route it.
+    fn stays(&self, _asked: &ImageRequest) -> Option<&'static str> {
+        None
     }
 
     // The provider's side.

@@ -5,6 +5,8 @@
 //! August 2026 and the official Python client 3.54.
 
 mod answer;
+mod azure;
+mod responses;
 mod wording;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 
 use super::form::{self, Fields, wrong};
-use super::{Dialect, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture};
+use super::{Dialect, NOTE, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture};
 use crate::image::{
     Delivery, Format, ImageRequest, ImageResponse, Input, InputRole, InputSource, ModelId,
     Operation, Quality, Safety, Size,
@@ -22,6 +24,9 @@ use crate::image::{
 use crate::wire::json::{self, Node};
 use crate::wire::multipart::{self, Part};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
+
+pub(super) use azure::Azure;
+pub(super) use responses::Responses;
 
 pub(super) struct OpenAi;
 
@@ -61,20 +66,7 @@ impl Dialect for OpenAi {
         head: &RequestHead,
         body: &Bytes,
     ) -> Result<ImageRequest, Unreadable> {
-        let content_type = head.header("content-type").unwrap_or_default();
-        let (fields, inputs) = if is_form(content_type) {
-            read_form(content_type, body)?
-        } else if operation == Operation::Variation {
-            return Err(wrong("body", "must be multipart/form-data"));
-        } else {
-            read_json(operation, body)?
-        };
-        let mut request = read_fields(provider, operation, fields)?;
-        request.inputs = inputs;
-        if let Some(query) = head.target.query() {
-            request.extra.insert(QUERY.to_owned(), query.into());
-        }
-        Ok(request)
+        read_call(provider, operation, default_model(operation), head, body)
     }
 
     fn write_response(
@@ -102,33 +94,7 @@ impl Dialect for OpenAi {
                 return Err(unsupported("operation", "there is no route that upscales"));
             }
         };
-        let mut fields = write_fields(request);
-        let query = fields.remove(QUERY);
-        let (content_type, body) = match request.operation {
-            Operation::Generate if !request.inputs.is_empty() => {
-                return Err(unsupported(
-                    "inputs",
-                    "a generation takes no input images; an edit does",
-                ));
-            }
-            Operation::Generate => (json_type(), Rope::from(Value::Object(fields).to_string())),
-            Operation::Edit if must_be_json(request) => (json_type(), json_edit(request, fields)?),
-            _ => form::write(&form_parts(request, &fields)?),
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, content_type);
-        let accept = if request.stream {
-            "text/event-stream"
-        } else {
-            "application/json"
-        };
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        Ok(Message {
-            method: Method::POST,
-            target: target(path, query.as_ref().and_then(Value::as_str)),
-            headers,
-            body,
-        })
+        write_call(request, write_fields(request), path)
     }
 
     fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
@@ -143,7 +109,8 @@ fn is_gpt(model: &ModelId) -> bool {
 }
 
 fn is_dalle(model: &ModelId) -> bool {
-    model.model().contains("dall-e")
+    // A deployment's name has no hyphens now and then.
+    model.model().contains("dall-e") || model.model().contains("dalle")
 }
 
 /// How an answer comes when the request does not say.
@@ -180,13 +147,38 @@ fn json_type() -> HeaderValue {
     HeaderValue::from_static("application/json")
 }
 
-fn target(path: &'static str, query: Option<&str>) -> PathAndQuery {
-    query
-        .and_then(|query| format!("{path}?{query}").parse().ok())
-        .unwrap_or_else(|| PathAndQuery::from_static(path))
+fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Unsupported> {
+    let whole = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    whole
+        .parse()
+        .map_err(|_| unsupported("model", format!("`{whole}` is no path")))
 }
 
 // Reading a request.
+
+/// Reads a call; `unnamed` is the model that answers where none is named.
+fn read_call(
+    provider: &str,
+    operation: Operation,
+    unnamed: &str,
+    head: &RequestHead,
+    body: &Bytes,
+) -> Result<ImageRequest, Unreadable> {
+    let content_type = head.header("content-type").unwrap_or_default();
+    let (fields, inputs) = if is_form(content_type) {
+        read_form(content_type, body)?
+    } else if operation == Operation::Variation {
+        return Err(wrong("body", "must be multipart/form-data"));
+    } else {
+        read_json(operation, body)?
+    };
+    let mut request = read_fields(provider, operation, unnamed, fields)?;
+    request.inputs = inputs;
+    if let Some(query) = head.target.query() {
+        request.extra.insert(QUERY.to_owned(), query.into());
+    }
+    Ok(request)
+}
 
 fn read_form(content_type: &str, body: &Bytes) -> Result<(Fields, Vec<Input>), Unreadable> {
     let parts =
@@ -292,13 +284,11 @@ fn data_url(node: &Node, body: &Bytes) -> Option<Option<(Format, Bytes)>> {
 fn read_fields(
     provider: &str,
     operation: Operation,
+    unnamed: &str,
     mut fields: Fields,
 ) -> Result<ImageRequest, Unreadable> {
     let model = fields.text("model")?.filter(|model| !model.is_empty());
-    let model = ModelId::new(
-        provider,
-        model.as_deref().unwrap_or(default_model(operation)),
-    );
+    let model = ModelId::new(provider, model.as_deref().unwrap_or(unnamed));
     let prompt = fields.text("prompt")?;
     if prompt.is_none() && operation != Operation::Variation {
         return Err(wrong("prompt", "is missing"));
@@ -405,9 +395,46 @@ fn read_user(fields: &mut Fields) -> Result<Option<String>, Unreadable> {
 
 // Writing a request.
 
-/// Every field but the pictures. What our words say wins over what is left in extra.
+/// The message that says `fields` at `path`, with the input pictures.
+fn write_call(
+    request: &ImageRequest,
+    mut fields: Map<String, Value>,
+    path: &str,
+) -> Result<Message, Unsupported> {
+    let query = fields.remove(QUERY);
+    let (content_type, body) = match request.operation {
+        Operation::Generate if !request.inputs.is_empty() => {
+            return Err(unsupported(
+                "inputs",
+                "a generation takes no input images; an edit does",
+            ));
+        }
+        Operation::Generate => (json_type(), Rope::from(Value::Object(fields).to_string())),
+        Operation::Edit if must_be_json(request) => (json_type(), json_edit(request, fields)?),
+        _ => form::write(&form_parts(request, &fields)?),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, content_type);
+    let accept = if request.stream {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    Ok(Message {
+        method: Method::POST,
+        target: target(path, query.as_ref().and_then(Value::as_str))?,
+        headers,
+        body,
+    })
+}
+
+/// Every field but the pictures. What our words say wins over what is left in extra; notes are
+/// nobody's fields.
 fn write_fields(request: &ImageRequest) -> Map<String, Value> {
-    let mut fields: Map<String, Value> = request.extra.clone().into_iter().collect();
+    let said = |(name, _): &(String, Value)| !name.starts_with(NOTE);
+    let extra = request.extra.clone().into_iter();
+    let mut fields: Map<String, Value> = extra.filter(said).collect();
     let mut put = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             fields.insert(name.to_owned(), value);

@@ -1,7 +1,10 @@
 //! Walks the recorded messages: every dialect reads them as expected, however they arrive, and
 //! reads back what any dialect words.
 
+mod azure;
 mod google;
+mod malformed;
+mod responses;
 mod stability_v1;
 
 use std::path::{Path, PathBuf};
@@ -854,7 +857,8 @@ fn routes_are_claimed_exactly() {
     check(Method::POST, "/v1/images/edits/", Some("openai"));
     check(Method::POST, "/v1/images/variations?x=y", Some("openai"));
     check(Method::GET, "/v1/images/generations", None);
-    check(Method::POST, "/openai/v1/images/generations", None);
+    check(Method::POST, "/v1/responses", Some("responses"));
+    check(Method::GET, "/v1/responses/resp_1", None);
     check(Method::POST, "/v1/images", None);
     check(Method::POST, "/v1/chat/completions", None);
     check(

@@ -2,10 +2,13 @@
 //!
 //! A request that moves to another model keeps everything the model has a word for. The rest is
 //! listed as lost; prompt, input images, mask and n are never lost: a model that cannot take them
-//! is no target.
+//! is no target. One that makes fewer pictures a call than are wanted is asked several times.
 
 use super::request::{Delivery, Format, ImageRequest, InputRole, Operation, Quality, Safety, Tier};
 use super::size::{Aspect, Size};
+
+/// The most calls that one is split into, for a model that makes fewer pictures than are wanted.
+const MOST_CALLS: u32 = 16;
 
 /// Which sizes a model makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,8 @@ pub struct Capability {
     pub retired_on: Option<String>,
     /// Full `provider/model` of what its provider offers instead.
     pub successor: Option<String>,
+    /// Resolutions that it draws any shape in, by name: `1K`, `4K`. Empty: it has but one.
+    pub resolutions: Vec<&'static str>,
 }
 
 /// A request cut to a model's measure.
@@ -172,6 +177,12 @@ impl Capability {
         }
     }
 
+    /// The calls that `n` pictures take, as few as can be: how many each is asked for.
+    pub fn calls_for(&self, n: u32) -> impl Iterator<Item = u32> + use<> {
+        let most = self.max_n.max(1);
+        (0..n.max(1).div_ceil(most)).map(move |call| most.min(n.max(1) - call * most))
+    }
+
     /// Cuts `request` to what this model can express. `keep` names fields that must not be lost.
     ///
     /// # Errors
@@ -203,11 +214,11 @@ impl Capability {
                 format!("the model does not {}", request.operation),
             );
         }
-        if request.n > self.max_n {
+        if request.n.div_ceil(self.max_n.max(1)) > MOST_CALLS {
             return misfit(
                 "n",
                 format!(
-                    "{} pictures wanted, {} a call is the most",
+                    "{} pictures wanted, {} a call and {MOST_CALLS} calls are the most",
                     request.n, self.max_n
                 ),
             );
@@ -321,7 +332,7 @@ impl Capability {
                 };
                 Size::Aspect {
                     aspect: nearest,
-                    step: None,
+                    step: self.step(&wish),
                 }
             }
             _ => {
@@ -332,7 +343,7 @@ impl Capability {
         let (width, height) = self.expected_pixels(&got);
         let exact = match wish.pixels() {
             Some(pixels) => pixels == (width, height),
-            None => wish.aspect() == got.aspect(),
+            None => wish.aspect() == got.aspect() && step_of(&wish) == step_of(&got),
         };
         if !exact {
             fitted.unmet.push(Unmet {
@@ -341,6 +352,16 @@ impl Capability {
             });
         }
         fitted.request.size = got;
+    }
+
+    /// The wish's resolution, where the model has it.
+    fn step(&self, wish: &Size) -> Option<String> {
+        let step = step_of(wish)?;
+        let known = self
+            .resolutions
+            .iter()
+            .find(|known| known.eq_ignore_ascii_case(step))?;
+        Some((*known).to_owned())
     }
 
     /// Of the model's qualities the highest that is not above the wish, else its lowest.
@@ -420,6 +441,14 @@ fn nearest_pixels(width: u32, height: u32, list: &[(u32, u32)]) -> Option<(u32, 
         .min_by_key(|&(w, h)| (u64::from(w) * u64::from(h)).abs_diff(pixels))
 }
 
+/// The name of the resolution that a size asks for.
+fn step_of(size: &Size) -> Option<&str> {
+    match size {
+        Size::Aspect { step, .. } => step.as_deref(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,6 +483,7 @@ mod tests {
             deliveries: vec![Delivery::Base64, Delivery::Bytes],
             retired_on: None,
             successor: None,
+            resolutions: Vec::new(),
         }
     }
 
@@ -489,11 +519,26 @@ mod tests {
 
     #[test]
     fn n_is_never_lost() {
-        let request = ImageRequest { n: 2, ..asked() };
-        assert_eq!(
-            stability().fit(&request, &Keep::Nothing).unwrap_err().field,
-            "n"
-        );
+        let fit = |n| stability().fit(&ImageRequest { n, ..asked() }, &Keep::Nothing);
+        assert_eq!(fit(16).unwrap().request.n, 16);
+        assert_eq!(fit(17).unwrap_err().field, "n");
+        assert_eq!(fit(u32::MAX).unwrap_err().field, "n");
+    }
+
+    #[test]
+    fn the_calls_of_a_model_bring_as_many_pictures_as_are_wanted() {
+        let calls = |max_n, n| {
+            let model = Capability {
+                max_n,
+                ..stability()
+            };
+            model.calls_for(n).collect::<Vec<_>>()
+        };
+        assert_eq!(calls(1, 3), [1, 1, 1]);
+        assert_eq!(calls(4, 4), [4]);
+        assert_eq!(calls(4, 10), [4, 4, 2]);
+        assert_eq!(calls(0, 2), [1, 1]);
+        assert_eq!(calls(4, 0), [1]);
     }
 
     #[test]
@@ -547,5 +592,25 @@ mod tests {
             let (w, h) = model.expected_pixels(&Size::Pixels { width, height });
             assert!(free.allows(w, h), "{width}x{height} became {w}x{h}");
         }
+    }
+
+    #[test]
+    fn a_resolution_stays_where_the_model_has_it_and_is_told_where_it_has_not() {
+        let wide = Size::Aspect {
+            aspect: Aspect { wide: 16, high: 9 },
+            step: Some("2K".to_owned()),
+        };
+        let request = ImageRequest {
+            size: wide.clone(),
+            ..ImageRequest::new(ModelId::new("google", "any"), "a cat")
+        };
+        let mut model = stability();
+        model.sizes = Sizes::Aspects(vec![(Aspect { wide: 16, high: 9 }, (1344, 768))]);
+        let fitted = model.fit(&request, &Keep::Nothing).unwrap();
+        assert_eq!(fitted.unmet.len(), 1, "{:?}", fitted.unmet);
+        assert_eq!(fitted.unmet[0].wish, "size 16:9 2K");
+        model.resolutions = vec!["1K", "2K"];
+        let fitted = model.fit(&request, &Keep::Nothing).unwrap();
+        assert_eq!((fitted.request.size, fitted.unmet), (wide, vec![]));
     }
 }

@@ -18,7 +18,7 @@ use ulid::Ulid;
 use super::batch::{Batch, Write};
 use super::entry::{Key, Row};
 use super::error::LedgerError;
-use super::query;
+use super::{jobs, query};
 
 /// The layout of the tables, in SQLite's `user_version`.
 const LAYOUT: i64 = 1;
@@ -158,10 +158,14 @@ impl Database {
                 .map_err(failed)?;
             change.commit().await.map_err(failed)?;
         }
+        sqlx::raw_sql(jobs::SCHEMA)
+            .execute(&mut connection)
+            .await
+            .map_err(failed)?;
         connection.close().await.map_err(failed)
     }
 
-    async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+    pub(super) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.options.connect().await
     }
 

@@ -20,6 +20,7 @@ mod database;
 mod entry;
 mod error;
 mod frame;
+mod jobs;
 mod journal;
 mod query;
 mod replay;
@@ -37,6 +38,7 @@ use ulid::{Generator, Ulid};
 
 pub use entry::{Filter, Hold, Key, ModelSpend, Outcome, Row, Settlement, Sync, Totals};
 pub use error::LedgerError;
+pub use jobs::KeptJob;
 pub use replay::{Damage, Recovery};
 
 use crate::task::Tasks;

@@ -109,7 +109,7 @@ impl Database {
         }
     }
 
-    fn sense<T>(
+    pub(super) fn sense<T>(
         &self,
         column: &'static str,
         text: &str,

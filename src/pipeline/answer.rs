@@ -257,7 +257,7 @@ impl Pipeline {
                 decision.error = Some(error);
             }
         }
-        decision.add_up(yardstick, call.served_by, &steps);
+        decision.add_up(yardstick, &call.served_by, &steps);
         decision.ended_at = Timestamp::now();
         decision.ms = u64::try_from(call.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         decision.overhead_us = u64::try_from(ours.as_micros()).unwrap_or(u64::MAX);

@@ -15,9 +15,9 @@ use super::Pipeline;
 use super::call::Call;
 use super::plan::Plan;
 use crate::bill::{Codes, Usage};
-use crate::dialect::Next;
 use crate::dialect::job::Job;
-use crate::image::{Billed, Failure, FailureKind, Sent};
+use crate::dialect::{Dialect, Next};
+use crate::image::{Billed, Failure, FailureKind, ImageRequest, Sent};
 use crate::upstream::decode::Decoder;
 use crate::upstream::{Destination, Inbound, Outbound, strip_hop_by_hop};
 use crate::wire::{Message, ReplyHead, Rope};
@@ -229,12 +229,20 @@ async fn told(plan: &Plan, response: Response<Inbound>) -> Result<Told, String> 
         Ok(body) => body.map_err(|error| format!("the answer broke off: {error}"))?,
         Err(_) => return Err("the answer stopped coming".to_owned()),
     };
-    read(plan, parts.status, parts.headers, body.to_bytes().into())
+    let body = body.to_bytes().into();
+    read(
+        plan.dialect,
+        &plan.request,
+        parts.status,
+        parts.headers,
+        body,
+    )
 }
 
 /// Reads an answer that is whole. `head` and `body` of what it tells are decoded.
 pub(super) fn read(
-    plan: &Plan,
+    dialect: &dyn Dialect,
+    request: &ImageRequest,
     status: http::StatusCode,
     mut headers: HeaderMap,
     body: Rope,
@@ -251,7 +259,7 @@ pub(super) fn read(
     };
     headers.remove(CONTENT_LENGTH);
     let head = ReplyHead { status, headers };
-    let mut reader = plan.dialect.reader(&plan.request, &head);
+    let mut reader = dialect.reader(request, &head);
     for piece in body.pieces() {
         reader.feed(piece);
     }

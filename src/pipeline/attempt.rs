@@ -17,6 +17,7 @@ use super::door::Door;
 use super::plan::Plan;
 use super::reading::Read;
 use super::rescue::Rescued;
+use super::submit::Booking;
 use crate::action::{CacheMode, CacheScope};
 use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
@@ -24,6 +25,7 @@ use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot,
 use crate::dialect::Next;
 use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
 use crate::ledger::{Hold, Outcome, Settlement, Ticket};
+use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::wire::Reply;
 
@@ -193,6 +195,9 @@ impl Pipeline {
             call.upstream += began.elapsed();
             let began = Instant::now();
             self.open_live(call, None, &live, door);
+            if live.shape.job {
+                self.jobs.join(&flight.leader);
+            }
             let bought = flight.bought().await;
             call.upstream += began.elapsed();
             return bought;
@@ -202,8 +207,8 @@ impl Pipeline {
         bought
     }
 
-    /// Buys the picture. Whatever happens, the hold ends, the flight lands and the record tells.
-    async fn purchase(
+    /// Buys with one request. Whatever happens, the hold ends, the flight lands and the record tells.
+    pub(super) async fn purchase_once(
         &self,
         call: &mut Call,
         plan: &Plan,
@@ -258,13 +263,14 @@ impl Pipeline {
                     .await;
                 (read.map_err(|failure| (failure, None, ttfb)), booking)
             }
-            Err(error) => (Err(error), None),
+            Err(error) => (Err(error), Booking::default()),
         };
         call.upstream += began.elapsed();
         record.ms = millis(began.elapsed());
         let got = match read {
-            Err((failure, live, ttfb)) => {
+            Err((mut failure, live, ttfb)) => {
                 record.ttfb_ms = millis(ttfb);
+                self.judge(plan, &mut failure, None);
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
                 if let Some(live) = live {
@@ -279,7 +285,7 @@ impl Pipeline {
                     .await
             }
         };
-        drop(booking); // whoever waits for the charge to be written goes on
+        self.booked(booking).await;
         got
     }
 
@@ -314,7 +320,8 @@ impl Pipeline {
         };
         let mut response = match next {
             Next::Done(response) => response,
-            Next::Failed(failure) => {
+            Next::Failed(mut failure) => {
+                self.judge(plan, &mut failure, Some((&head, &body)));
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
                 show_rest(&live);
@@ -335,14 +342,14 @@ impl Pipeline {
         record.answer(&mut response, plan.request.n, charge);
         self.settle(ticket, &record, charge).await;
         show_rest(&live);
-        call.served_by = Some(record.i);
+        call.served_by = vec![record.i];
         call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
         call.decision.attempts.push(record);
         let kept = Reply {
             head: answer::kept_head(&head),
             body,
         };
-        let entry = self.keep(call, plan, key, *response, charge, kept);
+        let entry = self.keep(call, plan, key, *response, charge.amount, Some(kept));
         if let Some(pilot) = pilot {
             pilot.land(Bought::Answer(Arc::clone(&entry)));
         }
@@ -354,14 +361,14 @@ impl Pipeline {
     }
 
     /// Keeps a purchase for whoever asks next, as far as the policy allows.
-    fn keep(
+    pub(super) fn keep(
         &self,
         call: &mut Call,
         plan: &Plan,
         key: &Key,
         response: ImageResponse,
-        charge: Charge,
-        reply: Reply,
+        cost: Option<Usd>,
+        reply: Option<Reply>,
     ) -> Arc<Entry> {
         let usual = match plan.request.seed {
             Some(_) => self.policy.ttl,
@@ -372,7 +379,7 @@ impl Pipeline {
             .ttl
             .unwrap_or(usual)
             .min(url_life(plan, &response));
-        let original = Original {
+        let original = reply.map(|reply| Original {
             shape: Shape {
                 dialect: plan.dialect.name(),
                 delivery: plan.request.delivery,
@@ -380,18 +387,21 @@ impl Pipeline {
                 job: false,
             },
             reply,
-        };
+        });
         let entry = Arc::new(Entry {
             key: key.clone(),
             response,
-            original: Some(original),
+            original,
             model: plan.request.model.clone(),
-            cost: charge.amount,
+            cost,
             bought_by: call.id(),
             bought_at: Instant::now(),
             ttl,
             unreceived: std::sync::atomic::AtomicBool::new(false),
         });
+        if plan.part {
+            return entry;
+        }
         let whole =
             entry.response.images.len() >= plan.request.n as usize && entry.response.withheld == 0;
         let stores = matches!(call.cache_mode(), CacheMode::Use | CacheMode::Refresh);
@@ -405,7 +415,7 @@ impl Pipeline {
         entry
     }
 
-    fn failed(
+    pub(super) fn failed(
         &self,
         call: &Call,
         failure: Failure,
@@ -486,7 +496,6 @@ impl Pipeline {
     ) {
         let charge = self.book.failed_charge(&plan.request, failure);
         record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
-        record.billed = self.book.billed(plan.request.model.provider(), failure);
         if failure.sent == Sent::NotSent {
             if let Err(error) = self.ledger.release(ticket) {
                 tracing::error!(%error, "a hold was not taken back in the journal");

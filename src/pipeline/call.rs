@@ -83,7 +83,7 @@ impl std::fmt::Debug for Recognised {
 }
 
 /// An image call at our door.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arrived {
     pub head: Arc<RequestHead>,
     pub body: Bytes,
@@ -105,7 +105,7 @@ pub(super) struct Unread {
 }
 
 /// A call under way: what was asked, what the rules made of it, and its record so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) arrived: Arrived,
     /// How its app asks for the picture, where it does not wait for it.
@@ -132,8 +132,8 @@ pub(super) struct Call {
     pub(super) attempts: u32,
     /// The request as it was served, and at what quote.
     pub(super) served: Option<(Arc<ImageRequest>, Option<Arc<Quote>>)>,
-    /// The attempt whose pictures the caller was given.
-    pub(super) served_by: Option<u32>,
+    /// The attempts whose pictures the caller was given.
+    pub(super) served_by: Vec<u32>,
     pub(super) decision: Decision,
 }
 

@@ -1,10 +1,10 @@
-//! What an answer is charged, and what is said when that is not what was expected of it.
+//! What an answer or a failure is charged, and what is said when that is not what was expected.
 
 use super::Pipeline;
 use super::call::Call;
 use super::plan::Plan;
 use crate::bill::{Charge, Line};
-use crate::image::ImageResponse;
+use crate::image::{Failure, ImageResponse};
 use crate::price::{Discrepancy, Shortfall};
 use crate::wire::{ReplyHead, Rope};
 
@@ -43,6 +43,21 @@ impl Pipeline {
             call.decision.notes.push(text);
         }
         settled.charge
+    }
+
+    /// What the book knows of a failure besides: what the answer says that it cost, and whether
+    /// this provider bills such failures at all. The rules decide on nothing less.
+    pub(super) fn judge(
+        &self,
+        plan: &Plan,
+        failure: &mut Failure,
+        answer: Option<(&ReplyHead, &Rope)>,
+    ) {
+        let provider = plan.request.model.provider();
+        if let Some((head, body)) = answer.filter(|_| failure.charge.is_none()) {
+            failure.charge = self.book.told_charge(provider, &head.headers, body);
+        }
+        failure.billed = self.book.billed(provider, failure);
     }
 }
 

@@ -15,14 +15,18 @@ mod dense;
 mod door;
 mod fitting;
 mod jobs;
+mod left;
 mod message;
 pub mod own_headers;
 mod plan;
 mod provider;
+mod questions;
 mod reading;
 mod receive;
 pub mod rescue;
 mod rules;
+mod several;
+mod submit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,8 +51,9 @@ use crate::wire::{RequestHead, Rope};
 pub use body::Body;
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
 use door::Door;
-pub use jobs::{JobAsked, Jobs};
+pub use jobs::Jobs;
 pub use provider::{Provider, Providers};
+pub use questions::JobAsked;
 
 /// How calls are treated, from the configuration.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use crate::bill::Quote;
 use crate::cache::{Around, Key};
 use crate::dialect::{Dialect, NOTE, PLACE, query};
 use crate::image::capability::Unmet;
-use crate::image::{Delivery, ImageRequest, ModelId};
+use crate::image::{Capability, Delivery, ImageRequest, ModelId};
 use crate::record::By;
 use crate::upstream::Destination;
 
@@ -26,6 +26,10 @@ pub(super) struct Plan {
     pub(super) quote: Option<Arc<Quote>>,
     /// Nothing was changed: the app's own bytes go out.
     pub(super) untouched: bool,
+    /// How many pictures each of its requests is asked for; none where one request asks for all.
+    pub(super) calls: Vec<u32>,
+    /// One of several requests of a plan, whose pictures are kept with the others'.
+    pub(super) part: bool,
     /// The rule that sends it here.
     pub(super) by: Option<By>,
     pub(super) timeout: Option<Duration>,
@@ -67,6 +71,8 @@ impl Pipeline {
             quote: None,
             request: Arc::clone(&call.request),
             untouched,
+            calls: Vec::new(),
+            part: false,
             by: None,
             timeout: None,
             lost: Vec::new(),
@@ -79,13 +85,14 @@ impl Pipeline {
                 .fit(&call.request, &call.change.keep)
                 .map_err(|misfit| misfit.why)?;
             plan.request = Arc::new(fitted.request);
+            plan.calls = calls(&row.capability, &plan.request);
             plan.unmet = fitted.unmet;
             plan.lost = fitted.lost;
         }
         plan.quote = if untouched {
             call.asked_quote.clone()
         } else {
-            self.book.quote(&plan.request).map(Arc::new)
+            self.book.quote_calls(&plan.request).map(Arc::new)
         };
         Ok(plan)
     }
@@ -167,6 +174,9 @@ impl Pipeline {
         model: &ModelId,
         by: Option<&By>,
     ) -> Result<Plan, String> {
+        if let Some(why) = call.dialect().stays(&call.asked) {
+            return Err(format!("{model}: {why}"));
+        }
         let provider = self
             .providers
             .named(model.provider())
@@ -229,15 +239,20 @@ impl Pipeline {
             request.stream = false;
         }
         request.delivery = delivery_for(&request, &row.capability.deliveries);
-        let quote = self.book.quote(&request);
+        let quote = row.quote_calls(&request);
         within_bounds(call, route, model, quote.as_ref())?;
         let untouched = own && request == *call.asked;
         Ok(Plan {
             provider: Arc::clone(provider),
             destination,
             dialect,
-            request: Arc::new(request),
             quote: quote.map(Arc::new),
+            calls: match untouched {
+                true => Vec::new(),
+                false => calls(&row.capability, &request),
+            },
+            request: Arc::new(request),
+            part: false,
             untouched,
             by: by.cloned(),
             timeout: route.timeout,
@@ -268,6 +283,14 @@ impl Pipeline {
             inert: dialect.inert(),
         };
         Key::of(request, &around)
+    }
+}
+
+/// The requests that bring the pictures, where one does not bring them all.
+fn calls(capability: &Capability, request: &ImageRequest) -> Vec<u32> {
+    match request.n > capability.max_n.max(1) {
+        true => capability.calls_for(request.n).collect(),
+        false => Vec::new(),
     }
 }
 

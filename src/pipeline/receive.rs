@@ -59,7 +59,7 @@ impl Pipeline {
             upstream: Duration::ZERO,
             attempts: 0,
             served: None,
-            served_by: None,
+            served_by: Vec::new(),
             decision,
             arrived,
         })
@@ -153,7 +153,7 @@ impl Pipeline {
         decision.decided = crate::record::Decided::as_asked(&decision.asked);
         decision.error = Some(answer::error_record(&rescued));
         decision.ended_at = Timestamp::now();
-        decision.add_up(None, None, &[]);
+        decision.add_up(None, &[], &[]);
         door.open(reply.head, reply.body.into());
         self.log.write(&decision);
     }

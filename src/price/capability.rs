@@ -61,6 +61,7 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Capability> {
         deliveries: fields.words("deliveries", notes),
         retired_on: None,
         successor: None,
+        resolutions: Vec::new(), // stand beside the price, in the row
     })
 }
 

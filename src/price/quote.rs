@@ -5,6 +5,7 @@ use super::ask::{self, Ask};
 use super::book::Book;
 use super::formula::Price;
 use super::modifier::Terms;
+use super::resolution::Resolution;
 use super::row::ModelRow;
 use super::spread::{End, Spread};
 use super::tally::Tally;
@@ -28,6 +29,11 @@ impl Book {
     /// As [`Book::quote`], for an account of which more is known.
     pub fn quote_for(&self, request: &ImageRequest, account: &Account) -> Option<Quote> {
         self.model(&request.model)?.quote_for(request, account)
+    }
+
+    /// As [`ModelRow::quote_calls`], on the model that the request names.
+    pub fn quote_calls(&self, request: &ImageRequest) -> Option<Quote> {
+        self.model(&request.model)?.quote_calls(request)
     }
 
     /// Pixels of the pictures that the request will bring, as far as anybody can know.
@@ -63,10 +69,35 @@ impl ModelRow {
         Some(self.price.total(&tally, &on))
     }
 
-    /// Pixels of the pictures that the request will bring.
+    /// What `request` costs in as many calls as its pictures take on this model.
+    pub fn quote_calls(&self, request: &ImageRequest) -> Option<Quote> {
+        let most = self.capability.max_n.max(1);
+        if request.n <= most {
+            return self.quote(request);
+        }
+        let of = |n| {
+            self.quote(&ImageRequest {
+                n,
+                ..request.clone()
+            })
+        };
+        let full = of(most)?.times(request.n / most);
+        match request.n % most {
+            0 => Some(full),
+            rest => Some(full.and(of(rest)?)),
+        }
+    }
+
+    /// Pixels of the pictures that the request will bring. A resolution that the model does not
+    /// have leaves them as they are.
     pub(super) fn expected_pixels(&self, request: &ImageRequest) -> (u32, u32) {
         let size = self.capability.expected_pixels(&request.size);
-        match ask::resolution(request) {
+        let named = ask::resolution(request);
+        let has = |wanted: &&Resolution| {
+            let mut own = self.resolutions.iter();
+            own.any(|known| known.side == wanted.side)
+        };
+        match named.filter(has) {
             Some(resolution) => resolution.of(size),
             None => size,
         }

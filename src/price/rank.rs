@@ -6,7 +6,7 @@ use super::book::Book;
 use super::row::ModelRow;
 use crate::bill::Quote;
 use crate::image::capability::{Keep, Unmet};
-use crate::image::{ImageRequest, Misfit, Size};
+use crate::image::{ImageRequest, Misfit};
 use crate::money::Usd;
 
 /// A model that could serve a request.
@@ -112,31 +112,15 @@ impl ModelRow {
             request.extra.clear();
         }
         request.model = self.id.clone();
-        let mut unmet = fitted.unmet;
-        if let (Some(step), None) = (step(&asked.size), step(&request.size)) {
-            let (width, height) = self.capability.expected_pixels(&request.size);
-            unmet.push(Unmet {
-                wish: format!("resolution {step}"),
-                got: format!("size {width}x{height}"),
-            });
-        }
         request.stream &= self.capability.stream;
         Ok(Offer {
             row: self,
-            quote: self.quote(&request),
+            quote: self.quote_calls(&request),
             request,
             lost,
-            unmet,
+            unmet: fitted.unmet,
             retired: self.capability.retired(today),
         })
-    }
-}
-
-/// The resolution that a size names.
-fn step(size: &Size) -> Option<&str> {
-    match size {
-        Size::Aspect { step, .. } => step.as_deref(),
-        _ => None,
     }
 }
 
@@ -216,7 +200,7 @@ mod tests {
         assert_eq!(
             of("stability/sd3.5-medium").unmet,
             [Unmet {
-                wish: "resolution 2K".to_owned(),
+                wish: "size 16:9 2K".to_owned(),
                 got: "size 1344x768".to_owned(),
             }]
         );

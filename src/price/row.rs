@@ -110,12 +110,14 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Read> {
     capability.successor = successor
         .and_then(|node| node.model(notes))
         .map(|id| id.to_string());
+    let resolutions = read_resolutions(&fields, notes);
+    capability.resolutions = resolutions.iter().map(|known| known.word).collect();
     let (auto_quality, auto_sizes) = read_auto(&fields, &capability, notes);
     let origin = origin?;
     let row = ModelRow {
         auto_quality: auto_quality?,
         auto_sizes,
-        resolutions: read_resolutions(&fields, notes),
+        resolutions,
         unpriced_formats: fields.words("unpriced_formats", notes),
         valid_from: fields.get("valid_from").and_then(|node| node.day(notes)),
         valid_to: fields.get("valid_to").and_then(|node| node.day(notes)),

@@ -225,9 +225,9 @@ impl Decision {
     /// that stand in it.
     ///
     /// `yardstick` is the quote of what was asked, or of the successor where the asked model is
-    /// retired. `answer` is the `i` of the attempt whose pictures the caller was given, `None`
-    /// for an answer from elsewhere. `steps` are the levers in the order they were pulled.
-    pub fn add_up(&mut self, yardstick: Option<Usd>, answer: Option<u32>, steps: &[Step]) {
+    /// retired. `answer` has the `i` of the attempts whose pictures the caller was given, none for
+    /// an answer from elsewhere. `steps` are the levers in the order they were pulled.
+    pub fn add_up(&mut self, yardstick: Option<Usd>, answer: &[u32], steps: &[Step]) {
         let delivered = self.answered.as_ref().map(|answer| answer.delivered);
         let spent = Spent::of(&self.attempts, answer, delivered);
         self.saved = saved(yardstick, &spent, self.answered.is_some());
@@ -783,7 +783,7 @@ pub(super) mod tests {
             before: Some(usd("0.167")),
             after: Some(usd("0.035")),
         };
-        call.add_up(Some(usd("0.167")), Some(2), &[step]);
+        call.add_up(Some(usd("0.167")), &[2], &[step]);
         assert_eq!(call.cost, usd("0.203"));
         assert_eq!(call.causes.failed_billed, usd("0.167"));
         assert_eq!(call.causes.delivered, usd("0.036"));
@@ -845,7 +845,7 @@ pub(super) mod tests {
     fn the_worst_line_still_fits_and_keeps_its_sums() {
         let nasty = "\u{1}".repeat(300);
         let mut call = full();
-        call.add_up(Some(usd("0.167")), Some(2), &[]);
+        call.add_up(Some(usd("0.167")), &[2], &[]);
         let attempt = call.attempts[0].clone();
         call.attempts = vec![attempt; 100];
         for attempt in &mut call.attempts {

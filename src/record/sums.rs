@@ -48,15 +48,11 @@ pub struct Spent {
 impl Spent {
     /// Sorts each attempt's charge by its cause.
     ///
-    /// `answer` is the `i` of the attempt whose pictures the caller was given. Pictures bought
-    /// before it were sent back (`retry`), those bought after it had been bought already
+    /// `answer` has the `i` of the attempts whose pictures the caller was given, in order. Pictures
+    /// bought before them were sent back (`retry`), those bought after them had been bought already
     /// (`duplicate`); without an answer all of them reached nobody. An answer from the cache
     /// (`delivered` without `answer`) makes pictures of this call's own attempts duplicates.
-    pub fn of(
-        attempts: &[AttemptRecord],
-        answer: Option<u32>,
-        delivered: Option<Delivered>,
-    ) -> Spent {
+    pub fn of(attempts: &[AttemptRecord], answer: &[u32], delivered: Option<Delivered>) -> Spent {
         let mut spent = Spent {
             causes: Causes::default(),
             exact: true,
@@ -85,17 +81,18 @@ impl Causes {
     fn of(
         &mut self,
         attempt: &AttemptRecord,
-        answer: Option<u32>,
+        answer: &[u32],
         delivered: Option<Delivered>,
     ) -> &mut Usd {
-        match (attempt.outcome, answer, delivered) {
-            (Outcome::Failed, ..) => &mut self.failed_billed,
-            (Outcome::Unknown, ..) => &mut self.unknown,
-            (_, _, None) => &mut self.undelivered,
-            (_, Some(i), _) if attempt.i < i => &mut self.retry,
-            (_, Some(i), _) if attempt.i > i => &mut self.duplicate,
-            (_, None, _) => &mut self.duplicate,
-            (_, _, Some(Delivered::No)) => &mut self.undelivered,
+        let given = answer.contains(&attempt.i);
+        let before = answer.first().is_some_and(|first| attempt.i < *first);
+        match (attempt.outcome, delivered) {
+            (Outcome::Failed, _) => &mut self.failed_billed,
+            (Outcome::Unknown, _) => &mut self.unknown,
+            (_, None) => &mut self.undelivered,
+            (_, _) if before => &mut self.retry,
+            (_, _) if !given => &mut self.duplicate,
+            (_, Some(Delivered::No)) => &mut self.undelivered,
             _ => &mut self.delivered,
         }
     }
@@ -226,7 +223,7 @@ mod tests {
             attempt(4, Outcome::Ok, Some("0.08")),
             attempt(5, Outcome::Partial, Some("0.16")),
         ];
-        let spent = Spent::of(&attempts, Some(4), Some(Delivered::Yes));
+        let spent = Spent::of(&attempts, &[4], Some(Delivered::Yes));
         assert_eq!(
             spent.causes,
             Causes {
@@ -240,19 +237,28 @@ mod tests {
         );
         assert!(!spent.exact);
         assert!(!spent.unpriced);
-        let nobody = Spent::of(&attempts[3..4], Some(4), Some(Delivered::No));
+        let nobody = Spent::of(&attempts[3..4], &[4], Some(Delivered::No));
         assert_eq!(nobody.causes.undelivered, usd("0.08"));
-        let no_answer = Spent::of(&attempts[3..4], None, None);
+        let no_answer = Spent::of(&attempts[3..4], &[], None);
         assert_eq!(no_answer.causes.undelivered, usd("0.08"));
     }
 
     #[test]
+    fn pictures_of_several_attempts_are_delivered_together() {
+        let attempts = [
+            attempt(1, Outcome::Ok, Some("0.01")),
+            attempt(2, Outcome::Ok, Some("0.02")),
+            attempt(3, Outcome::Failed, Some("0.04")),
+            attempt(4, Outcome::Ok, Some("0.08")),
+        ];
+        let causes = Spent::of(&attempts, &[2, 4], Some(Delivered::Yes)).causes;
+        let parts = (causes.retry, causes.delivered, causes.failed_billed);
+        assert_eq!(parts, (usd("0.01"), usd("0.10"), usd("0.04")));
+    }
+
+    #[test]
     fn an_unknown_price_is_not_zero() {
-        let spent = Spent::of(
-            &[attempt(1, Outcome::Ok, None)],
-            Some(1),
-            Some(Delivered::Yes),
-        );
+        let spent = Spent::of(&[attempt(1, Outcome::Ok, None)], &[1], Some(Delivered::Yes));
         assert!(spent.unpriced && !spent.exact);
         assert_eq!(saved(Some(usd("0.04")), &spent, true), None);
         assert_eq!(saved(Some(usd("0.04")), &spent, false), None);
@@ -260,8 +266,8 @@ mod tests {
 
     #[test]
     fn a_saving_is_the_yardstick_less_the_cost() {
-        let free = Spent::of(&[], None, Some(Delivered::Yes));
-        let paid = Spent::of(&[attempt(1, Outcome::Failed, Some("0.03"))], None, None);
+        let free = Spent::of(&[], &[], Some(Delivered::Yes));
+        let paid = Spent::of(&[attempt(1, Outcome::Failed, Some("0.03"))], &[], None);
         assert_eq!(saved(Some(usd("0.04")), &free, true), Some(usd("0.04")));
         assert_eq!(saved(None, &free, true), None);
         assert_eq!(saved(Some(usd("0.04")), &paid, true), Some(usd("0.01")));
@@ -327,7 +333,7 @@ mod tests {
         #[test]
         fn causes_add_up_to_every_charge(
             attempts in proptest::collection::vec((any_outcome(), proptest::option::of(0i64..1_000_000_000_000)), 0..8),
-            answer in proptest::option::of(1u32..9),
+            answer in proptest::collection::vec(1u32..9, 0..3),
             delivered in proptest::option::of(proptest::sample::select(Delivered::ALL)),
         ) {
             let records: Vec<AttemptRecord> = attempts
@@ -339,7 +345,7 @@ mod tests {
                 })
                 .collect();
             let all: Usd = records.iter().filter_map(|record| record.charge).sum();
-            prop_assert_eq!(Spent::of(&records, answer, delivered).cost(), all);
+            prop_assert_eq!(Spent::of(&records, &answer, delivered).cost(), all);
         }
     }
 }

@@ -40,7 +40,7 @@ const SECRET: &[&str] = &[
 ];
 
 /// Headers in which a provider looks for a key.
-const CREDENTIALS: &[&str] = &["authorization", "x-goog-api-key", "x-key"];
+const CREDENTIALS: &[&str] = &["authorization", "api-key", "x-goog-api-key", "x-key"];
 
 /// A whole request, with what tells its provider taken off.
 pub(super) struct Arrived {
@@ -203,7 +203,12 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         let answer = control::answer(&head.method, control, &query, &body, &shared).await;
         return Ok(answer.send(&Fault::None));
     }
-    let (provider, path) = provider(&host, &path);
+    let has_key = head.headers.contains_key("api-key");
+    let (provider, path) = if openai::azure::is_meant(&host, &path, has_key) {
+        ("azure", path)
+    } else {
+        provider(&host, &path)
+    };
     record(&head, provider, &body, &shared);
     let arrived = Arrived {
         method: head.method,
@@ -213,6 +218,7 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         body,
     };
     let verdict = match provider {
+        "azure" => openai::azure::judge(&arrived, &shared),
         "google" => google::judge(&arrived, &shared),
         "stability" => stability::judge(&arrived, &shared),
         "fal" => fal::judge(&arrived, &shared),
@@ -291,7 +297,15 @@ fn provider(host: &str, path: &str) -> (&'static str, String) {
     (provider, path.to_owned())
 }
 
-const PROVIDERS: [&str; 6] = ["openai", "stability", "google", "fal", "replicate", "bfl"];
+const PROVIDERS: [&str; 7] = [
+    "openai",
+    "azure",
+    "stability",
+    "google",
+    "fal",
+    "replicate",
+    "bfl",
+];
 const DOMAINS: [(&str, &str); 5] = [
     ("openai.com", "openai"),
     ("stability.ai", "stability"),

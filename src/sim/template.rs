@@ -46,6 +46,8 @@ pub(super) struct Templates(HashMap<String, Template>);
 
 pub(super) static OPENAI: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/openai.json")));
+pub(super) static AZURE: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/azure.json")));
 pub(super) static STABILITY: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/stability.json")));
 pub(super) static FAL: LazyLock<Templates> =
@@ -147,6 +149,7 @@ mod tests {
     fn every_message_is_json_once_its_holes_are_filled() {
         for templates in [
             &*OPENAI,
+            &*AZURE,
             &*STABILITY,
             &*STABILITY_V1,
             &*GOOGLE,

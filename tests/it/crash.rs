@@ -8,10 +8,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::harness::{cat, post, read_answer};
 
-fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
+pub(crate) fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
     let config = serde_json::json!({
         "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join("state"),
-        "providers": {"openai": {"upstream": sim.url()}},
+        "providers": {"openai": {"upstream": sim.url()}, "fal": {"upstream": sim.url()}},
     });
     let path = dir.join("pixtoll.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
@@ -24,7 +24,7 @@ fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
         .unwrap()
 }
 
-async fn address(child: &mut Child) -> String {
+pub(crate) async fn address(child: &mut Child) -> String {
     let out = tokio::process::ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
     let mut line = String::new();
     let mut out = BufReader::new(out);

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use pixtoll::config::{PluginEntry, Settings};
+use pixtoll::sim::{Behaviour, Sim, SimOptions};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
+use crate::crash::{address, serve};
 use crate::harness::{Answer, Rig, cat, read_answer};
 
 const FAL: &str = "queue.fal.run";
@@ -275,6 +277,56 @@ async fn a_moved_submit_that_fails_says_so_when_it_is_asked() {
 }
 
 #[tokio::test]
+async fn a_job_that_fails_goes_where_the_rule_says_and_is_ours() {
+    let rule = "return { on_failure = function(call) return call:route(\"stability/sd3.5-medium\", { reason = \"safety block\" }) end }";
+    let rig = rig(Some(rule)).await;
+    rig.script("fal", &["safety"]);
+    let job = submit(&rig, FAL, "/fal-ai/flux/dev", &json!({"prompt": "a duel"})).await;
+    let decision = rig.decisions(1).await.remove(0);
+    assert_eq!(decision["answered"]["model"], "stability/sd3.5-medium");
+    assert_eq!(decision["attempts"][0]["failure"]["kind"], "safety");
+    let result = follow(&rig, &job["response_url"]).await;
+    assert_eq!(result.status(), 200, "{}", result.text());
+    assert!(result.json()["images"][0]["url"].is_string());
+    assert_eq!(rig.billed(), 35_000_000);
+}
+
+#[tokio::test]
+async fn no_submitter_ends_a_job_for_another() {
+    let rig = rig(None).await;
+    let body = json!({"input": {"prompt": "a boat"}});
+    rig.script("replicate", &["stall"; 2]);
+    let alone = submit(
+        &rig,
+        REPLICATE,
+        SCHNELL,
+        &json!({"input": {"prompt": "a hut"}}),
+    )
+    .await;
+    let shared = submit(&rig, REPLICATE, SCHNELL, &body).await;
+    let again = submit(&rig, REPLICATE, SCHNELL, &body).await;
+    assert_eq!(shared["id"], again["id"]);
+    let cancel = |job: &Value| {
+        let url = job["urls"]["cancel"].as_str().unwrap();
+        url.split_once(REPLICATE).unwrap().1.to_owned()
+    };
+    let told = ask(&rig, "POST", REPLICATE, &cancel(&shared), "", "").await;
+    assert_eq!(told.json()["status"], "processing");
+    assert_eq!(
+        follow(&rig, &again["urls"]["get"]).await.json()["status"],
+        "processing"
+    );
+    let told = ask(&rig, "POST", REPLICATE, &cancel(&alone), "", "").await;
+    assert_eq!(told.json()["status"], "canceled");
+    assert_eq!(
+        follow(&rig, &alone["urls"]["get"]).await.json()["status"],
+        "canceled"
+    );
+    let decision = rig.decisions(1).await.remove(0);
+    assert_eq!(decision["attempts"][0]["failure"]["code"], "canceled");
+}
+
+#[tokio::test]
 async fn a_prediction_that_is_waited_for_passes_as_it_is() {
     let rig = rig(None).await;
     let body = json!({"input": {"prompt": "a boat"}}).to_string();
@@ -364,4 +416,115 @@ async fn fal_at_once_is_answered_at_once() {
     tokio::time::timeout(Duration::from_secs(5), rig.decisions(2))
         .await
         .unwrap();
+}
+
+// Jobs that outlive the process.
+
+/// One request to the gateway of a pixtoll that runs as a process of its own.
+async fn at_gateway(address: &str, method: &str, path: &str, body: &str) -> Answer {
+    let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "{method} /fal{path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Key sk-canary\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    read_answer(&mut tcp).await
+}
+
+#[tokio::test]
+async fn a_job_whose_process_was_killed_is_settled_when_its_app_asks_the_next() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let sim = Sim::start(([127, 0, 0, 1], 0).into(), SimOptions::default())
+        .await
+        .unwrap();
+    sim.script("fal", [Behaviour::hold()]);
+    let mut first = serve(dir.path(), &sim);
+    let gateway = address(&mut first).await;
+    let body = json!({"prompt": "a boat"}).to_string();
+    let job = at_gateway(&gateway, "POST", "/fal-ai/flux/dev", &body)
+        .await
+        .json();
+    let place = job["response_url"]
+        .as_str()
+        .unwrap()
+        .strip_prefix(&sim.url())
+        .unwrap();
+    // The job is in the ledger's list soon after its submit is answered.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    let mut second = serve(dir.path(), &sim);
+    let gateway = address(&mut second).await;
+    sim.release();
+    let status = format!("{place}/status");
+    let told = at_gateway(&gateway, "GET", &status, "").await;
+    assert_eq!(told.json()["status"], "COMPLETED");
+    let result = at_gateway(&gateway, "GET", place, "").await;
+    assert_eq!(result.status(), 200, "{}", result.text());
+    let log = dir.path().join("state/decisions.jsonl");
+    let amended = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let amends = |line: &&str| line.contains("\"type\":\"amend\"");
+        text.lines().filter(amends).count() == 1
+    };
+    for _ in 0..400 {
+        if amended() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(amended(), "the log says that the charge has come late");
+    second.kill().unwrap();
+    second.wait().unwrap();
+
+    let path = dir.path().join("state/ledger.db");
+    let ledger = pixtoll::ledger::Ledger::open(&path, pixtoll::ledger::Sync::Crash)
+        .await
+        .unwrap();
+    let rows = ledger.all_rows().await.unwrap();
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}")
+    };
+    let settled = row.settled.as_ref().unwrap();
+    assert!(!row.assumed, "{settled:?}");
+    assert_eq!(settled.outcome, pixtoll::ledger::Outcome::Ok);
+    assert_eq!(settled.charge.unwrap().nano(), sim.bills()[0].nano_usd);
+    assert!(ledger.kept_jobs().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_job_of_ours_whose_process_was_killed_has_failed() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let sim = Sim::start(([127, 0, 0, 1], 0).into(), SimOptions::default())
+        .await
+        .unwrap();
+    let mut first = serve(dir.path(), &sim);
+    let gateway = address(&mut first).await;
+    let body = json!({"prompt": "a boat", "sync_mode": true}).to_string();
+    let path = "/fal-ai/flux/dev";
+    let job = at_gateway(&gateway, "POST", path, &body).await.json();
+    let theirs = job["response_url"]
+        .as_str()
+        .unwrap()
+        .strip_prefix(&sim.url())
+        .unwrap();
+    assert_eq!(at_gateway(&gateway, "GET", theirs, "").await.status(), 200);
+    let again = at_gateway(&gateway, "POST", path, &body).await.json();
+    let id = again["request_id"].as_str().unwrap();
+    assert_ne!(id, job["request_id"]);
+    let ours = format!("/fal-ai/flux/requests/{id}");
+    assert_eq!(at_gateway(&gateway, "GET", &ours, "").await.status(), 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    let mut second = serve(dir.path(), &sim);
+    let gateway = address(&mut second).await;
+    let told = at_gateway(&gateway, "GET", &ours, "").await;
+    assert_eq!(told.status(), 503, "{}", told.text());
+    assert!(told.text().contains("ask for it again"), "{}", told.text());
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert_eq!(sim.bills().len(), 1);
 }

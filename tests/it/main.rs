@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod azure;
 mod books_balance;
 mod bytes;
 mod cache;
@@ -22,5 +23,6 @@ mod price_reload;
 mod rule_reload;
 mod rule_tests;
 mod rules;
+mod several;
 mod trust;
 mod tunnels;

@@ -139,6 +139,36 @@ fn the_proxy_url_says_who_calls() {
 }
 
 #[test]
+fn a_client_past_every_proxy_gets_a_base_url_unless_it_has_one() {
+    let trust = trust();
+    let bases = |current: &Variables, app, token| {
+        let wanted = Wanted {
+            proxy: "0.0.0.0:8484".parse().unwrap(),
+            app,
+            tags: &[],
+            token,
+            trust: &trust,
+            provider_hosts: &providers(),
+        };
+        let set = apply(current, &plan(current, &wanted).changes);
+        set.get("REPLICATE_BASE_URL").cloned()
+    };
+    let none = Variables::new();
+    let named = "http://127.0.0.1:8484/@my%20app/replicate";
+    assert_eq!(bases(&none, Some("my app"), None).as_deref(), Some(named));
+    assert_eq!(
+        bases(&none, None, None).as_deref(),
+        Some("http://127.0.0.1:8484/replicate")
+    );
+    assert_eq!(bases(&none, Some("a"), Some("token")), None);
+    let own = variables(&[("REPLICATE_BASE_URL", "http://mirror.lan")]);
+    assert_eq!(
+        bases(&own, None, None).as_deref(),
+        Some("http://mirror.lan")
+    );
+}
+
+#[test]
 fn the_users_exceptions_stay_but_for_those_that_hide_a_provider() {
     let own = "localhost,127.0.0.1,::1,.local";
     for (users, kept, said) in [

@@ -119,18 +119,23 @@ mod tests {
     use super::*;
 
     fn old(days: u32, retired: bool, today: &str) -> Vec<String> {
+        let row = |model: &str, more: &str| {
+            format!(
+                "- model: {model}\n  capability: {{operations: [generate], sizes: [8x8], usual: 8x8}}\n  price: {{per_image: 1}}\n  source: here\n  as_of: 2026-11-22\n{more}"
+            )
+        };
+        let gone = row("a/gone", "  retired_on: 2026-05-12\n");
+        let text = format!("models:\n{}{gone}", row("a/one", ""));
+        let book = Book::load(&[("a.yaml", &text)]).unwrap();
         let args = AgeArgs { days, retired };
-        let aged = aged(&args, Book::embedded(), today);
+        let aged = aged(&args, &book, today);
         aged.old.iter().map(|old| old.model.to_string()).collect()
     }
 
     #[test]
     fn a_price_is_old_after_so_many_days() {
         assert!(old(30, true, "2026-12-22").is_empty());
-        let all = old(30, true, "2026-12-23");
-        assert!(!all.is_empty());
-        let available = old(30, false, "2026-12-23");
-        assert!(available.len() < all.len());
-        assert!(!available.contains(&"openai/dall-e-3".to_owned()));
+        assert_eq!(old(30, true, "2026-12-23"), ["a/gone", "a/one"]);
+        assert_eq!(old(30, false, "2026-12-23"), ["a/one"]);
     }
 }

@@ -31,6 +31,9 @@ const BLOCKED: [&str; 10] = [
 ];
 /// Traffic that was paid for beforehand.
 const PROVISIONED: &str = "PROVISIONED_THROUGHPUT";
+/// Counts by modality: of what went in, of what came out.
+const ASKED: &str = "promptTokensDetails";
+const DRAWN: &str = "candidatesTokensDetails";
 
 /// `thoughts`: drafts of pictures may come, which look like the picture until they end.
 pub(super) fn reader(request: &ImageRequest, head: &ReplyHead, thoughts: bool) -> Box<dyn Reader> {
@@ -185,6 +188,8 @@ struct Told {
     /// Candidates that moderation kept back.
     withheld: u32,
     usage: Usage,
+    /// Tokens of words and pictures together, where the answer does not tell them apart.
+    unsplit: Option<u64>,
     codes: Vec<(String, String)>,
     id: Option<String>,
 }
@@ -231,6 +236,9 @@ impl Told {
         if let Some(usage) = chunk.get("usageMetadata") {
             // Each chunk counts from the beginning: the last one counts.
             self.usage = read_usage(usage);
+            let split = is_split(usage, DRAWN);
+            let count = usage.get("candidatesTokenCount").and_then(Node::u64);
+            self.unsplit = count.filter(|_| !split);
             put_codes(&mut self.codes, usage);
         }
         if let Some(version) = chunk.get("modelVersion").and_then(Node::text) {
@@ -286,7 +294,9 @@ impl Answer {
     /// prompt, of thoughts, of words; none of a picture.
     fn without_picture(&self, mut told: Told) -> Failure {
         if told.usage.has_tokens() {
+            // No picture, so what was made and is not told apart are words.
             told.usage.image_out.get_or_insert(0);
+            told.usage.text_out = plus(told.usage.text_out, told.unsplit);
         }
         let finish = told.finish.as_deref().unwrap_or_default();
         let (stage, code) = match &told.block {
@@ -353,19 +363,8 @@ fn read_usage(usage: &Node) -> Usage {
             .find(|entry| entry.get("modality").and_then(Node::text) == Some(modality))?;
         entry.get("tokenCount").and_then(Node::u64)
     };
-    let asked = "promptTokensDetails";
-    let drawn = "candidatesTokensDetails";
-    let split = |details: &str| {
-        usage
-            .get(details)
-            .is_some_and(|list| !list.items().is_empty())
-    };
-    let plus = |a: Option<u64>, b: Option<u64>| match (a, b) {
-        (None, None) => None,
-        (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
-    };
-    let text_in = if split(asked) {
-        of(asked, "TEXT")
+    let text_in = if is_split(usage, ASKED) {
+        of(ASKED, "TEXT")
     } else {
         count("promptTokenCount")
     };
@@ -374,17 +373,31 @@ fn read_usage(usage: &Node) -> Usage {
     Usage {
         // What a tool found is read like a prompt.
         text_in: plus(text_in, count("toolUsePromptTokenCount")),
-        image_in: of(asked, "IMAGE"),
+        image_in: of(ASKED, "IMAGE"),
         cached_text_in: of(cached, "TEXT").or_else(|| count("cachedContentTokenCount")),
         cached_image_in: of(cached, "IMAGE"),
         // Thoughts are priced as words. Without details nobody can tell words from pictures: then
         // the picture is left to the list price.
-        text_out: plus(of(drawn, "TEXT"), count("thoughtsTokenCount")),
-        image_out: of(drawn, "IMAGE"),
+        text_out: plus(of(DRAWN, "TEXT"), count("thoughtsTokenCount")),
+        image_out: of(DRAWN, "IMAGE"),
         credits: None,
         units: None,
         millis: None,
         reported: provisioned.then_some(Usd::ZERO),
+    }
+}
+
+/// Whether the counts in a list of details tell words from pictures.
+fn is_split(usage: &Node, details: &str) -> bool {
+    let list = usage.get(details);
+    list.is_some_and(|list| !list.items().is_empty())
+}
+
+/// The sum of what is told.
+fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (None, None) => None,
+        (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
     }
 }
 

@@ -50,8 +50,10 @@ fn turn(node: &Node, body: &Bytes, inputs: &mut Vec<Input>) -> Result<Value, Unr
     if let Some(role) = node.get("role").and_then(Node::text) {
         turn.insert("role".to_owned(), role.into());
     }
-    let Some(Node::Array(parts)) = node.get("parts") else {
-        return Err(wrong("contents.parts", "must be a list"));
+    let parts = match node.get("parts") {
+        None | Some(Node::Null) => &[][..],
+        Some(Node::Array(parts)) => parts,
+        Some(_) => return Err(wrong("contents.parts", "must be a list")),
     };
     let parts = parts
         .iter()

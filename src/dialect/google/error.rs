@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::json;
 
 use super::super::{Refusal, head, wait};
@@ -283,7 +284,7 @@ fn status_word(kind: FailureKind) -> &'static str {
 
 /// A head of 200 for moderation's own form, with the wait that goes along.
 pub(super) fn moderated(refusal: &Refusal) -> ReplyHead {
-    let mut head = head::refusal(500, refusal);
-    head.status = http::StatusCode::OK;
+    let mut head = ReplyHead::new(StatusCode::OK, "application/json; charset=UTF-8");
+    head::put_wait(&mut head, refusal);
     head
 }

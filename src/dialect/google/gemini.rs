@@ -33,7 +33,8 @@ const CONFIG: &str = "generationConfig";
 const IMAGE_CONFIG: &str = "imageConfig";
 const OUTPUT: &str = "imageOutputOptions";
 const MODALITIES: &str = "responseModalities";
-/// The extra field of the modalities that the app named; an answer to another has words in it.
+/// The extra field of the modalities that the app named, or of `null` for none: then this format's
+/// own default stands, which is words and pictures.
 const NAMED: &str = "@modalities";
 /// The extra field of a resolution that was asked for without a shape.
 const STEP: &str = "@step";
@@ -208,9 +209,8 @@ fn read_config(request: &mut ImageRequest, node: &Node, body: &Bytes) -> Result<
             "must be at least 1",
         ));
     }
-    if let Some(named) = config.take(MODALITIES) {
-        request.extra.insert(NAMED.to_owned(), named);
-    }
+    let named = config.take(MODALITIES).unwrap_or(Value::Null);
+    request.extra.insert(NAMED.to_owned(), named);
     match config.take("seed") {
         Some(Value::Number(seed)) if seed.is_u64() => request.seed = seed.as_u64(),
         // Below zero it is a seed of this provider alone.
@@ -316,10 +316,14 @@ fn write_fields(request: &ImageRequest) -> Result<Map<String, Value>, Unsupporte
     fields.extend(tier.map(|word| ("serviceTier".to_owned(), word.into())));
     let spelt = request.extra.get(CONFIG).and_then(Value::as_object);
     let mut config = spelt.cloned().unwrap_or_default();
-    // Words that nobody asked for would be drawn from the same purse.
-    let elsewhere = || (!request.extra.contains_key(PLACE)).then(|| json!(["IMAGE"]));
-    let modalities = request.extra.get(NAMED).cloned().or_else(elsewhere);
-    config.extend(modalities.map(|named| (MODALITIES.to_owned(), named)));
+    let modalities = match request.extra.get(NAMED) {
+        Some(named) => named.clone(),
+        // Asked in another format: words that nobody wants would be paid from the same purse.
+        None => json!(["IMAGE"]),
+    };
+    if !modalities.is_null() {
+        config.insert(MODALITIES.to_owned(), modalities);
+    }
     config.extend(request.seed.map(|seed| ("seed".to_owned(), seed.into())));
     let picture = write_picture(request, config.remove(IMAGE_CONFIG))?;
     if !picture.is_empty() {

@@ -34,8 +34,8 @@ pub(super) const IMAGEN: &[Shape] = &[
     ("16:9", &[(1408, 768)]),
 ];
 
-/// Steps and their sides, in quarters of `1K`'s squared: pixels below the third figure are nearest
-/// to the step.
+/// A step's name, its sides in quarters of those at `1K`, and a bound: pixels below it are nearest to
+/// this step.
 const STEPS: [(&str, u32, u64); 4] = [
     ("512", 2, 1 << 19),
     ("1K", 4, 1 << 21),

@@ -15,17 +15,22 @@ use crate::wire::{ReplyHead, Rope};
 /// Longest message that is kept of an error; the rest of an edge's HTML page helps nobody.
 const MESSAGE: usize = 2000;
 /// Headers of this dialect that tell of money or work.
-const TELLING: [&str; 3] = [
+const TELLING: [&str; 5] = [
     "openai-processing-ms",
     "openai-version",
     "x-litellm-response-cost",
+    "apim-request-id",
+    "x-ms-region",
 ];
 
-/// Codes and types that mean moderation.
-const SAFETY: [&str; 3] = [
+/// Codes and types that mean moderation; the last three are Azure's.
+const SAFETY: [&str; 6] = [
     "moderation_blocked",
     "content_policy_violation",
     "nsfw_content",
+    "contentFilter",
+    "content_filter",
+    "ResponsibleAIPolicyViolation",
 ];
 /// Words of moderation where the code is silent, lower case.
 const SAFETY_MESSAGES: [&str; 5] = [
@@ -43,7 +48,11 @@ const QUOTA: [&str; 6] = [
     "credit_limit",
     "credit_limit_exceeded",
 ];
-const GONE: [&str; 2] = ["model_not_found", "model_not_available"];
+const GONE: [&str; 3] = [
+    "model_not_found",
+    "model_not_available",
+    "DeploymentNotFound",
+];
 
 pub(super) fn reader(request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
     let content_type = head.header("content-type").unwrap_or_default();
@@ -69,9 +78,9 @@ pub(super) fn reader(request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader
 }
 
 /// What is known of the answer before its body.
-struct Answer {
-    model: ModelId,
-    head: ReplyHead,
+pub(super) struct Answer {
+    pub(super) model: ModelId,
+    pub(super) head: ReplyHead,
 }
 
 /// Reads one JSON text.
@@ -283,12 +292,12 @@ impl Answer {
     }
 
     /// A success that cannot be read: work was done, and nobody can tell what it cost.
-    fn spoilt(&self, why: &str) -> Failure {
+    pub(super) fn spoilt(&self, why: &str) -> Failure {
         let message = format!("the provider's answer {why}");
         Failure::answered(FailureKind::Server, self.status(), Billed::Unknown, message)
     }
 
-    fn no_image(&self, told_usage: bool) -> Failure {
+    pub(super) fn no_image(&self, told_usage: bool) -> Failure {
         let billed = if told_usage {
             Billed::Yes
         } else {
@@ -310,10 +319,12 @@ fn billed(status: Option<u16>) -> Billed {
 
 /// What an error object says.
 #[derive(Debug, Default)]
-struct Told {
-    message: String,
-    kind: Option<String>,
-    code: Option<String>,
+pub(super) struct Told {
+    pub(super) message: String,
+    pub(super) kind: Option<String>,
+    pub(super) code: Option<String>,
+    /// The code of the error within the error, as Azure has it.
+    inner: Option<String>,
     /// `input`, `output` or `unknown`.
     stage: Option<String>,
     categories: Vec<String>,
@@ -321,16 +332,19 @@ struct Told {
 
 impl Told {
     /// Reads `{"error": {…}}`, and `{"code": …, "error": "text"}` as some providers have it.
-    fn read(node: &Node, body: &Rope) -> Told {
+    pub(super) fn read(node: &Node, body: &Rope) -> Told {
         let error = told(node, "error").unwrap_or(node);
         let text = |node: &Node, name: &str| Some(node.get(name)?.scalar()?.to_owned());
         let details = error.get("moderation_details");
+        // Azure spells it both ways.
+        let inner = error.get("inner_error").or(error.get("innererror"));
         let mut told = Told {
             message: error
                 .get("message")
                 .map_or_else(|| long(error, body), |m| long(m, body)),
             kind: text(error, "type"),
             code: text(error, "code").or_else(|| text(node, "code")),
+            inner: inner.and_then(|inner| text(inner, "code")),
             stage: details.and_then(|details| text(details, "moderation_stage")),
             categories: Vec::new(),
         };
@@ -342,6 +356,9 @@ impl Told {
             .map(str::to_owned)
             .collect();
         if told.categories.is_empty() {
+            told.categories = filtered(inner.unwrap_or(error));
+        }
+        if told.categories.is_empty() {
             told.categories = violations(&told.message);
         }
         if told.message.is_empty() {
@@ -352,7 +369,7 @@ impl Told {
 
     fn says(&self, words: &[&str]) -> bool {
         let among = |said: &Option<String>| said.as_deref().is_some_and(|w| words.contains(&w));
-        among(&self.code) || among(&self.kind)
+        among(&self.code) || among(&self.kind) || among(&self.inner)
     }
 
     fn is_safety(&self) -> bool {
@@ -361,7 +378,7 @@ impl Told {
     }
 
     /// `status` is `None` for an error within a stream.
-    fn failure_kind(&self, status: Option<u16>) -> FailureKind {
+    pub(super) fn failure_kind(&self, status: Option<u16>) -> FailureKind {
         if self.is_safety() {
             return FailureKind::Safety;
         }
@@ -393,7 +410,7 @@ impl Told {
         self.stage.as_deref().is_some_and(|stage| stage != "input")
     }
 
-    fn safety(&self) -> SafetyBlock {
+    pub(super) fn safety(&self) -> SafetyBlock {
         SafetyBlock {
             at: self.stage.as_deref().and_then(SafetyStage::parse),
             categories: self.categories.clone(),
@@ -402,7 +419,7 @@ impl Told {
 }
 
 /// The value under `name` when it says anything: not null, false, or an empty text.
-fn told<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+pub(super) fn told<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     node.get(name).filter(|value| match value {
         Node::Null | Node::Bool(false) => false,
         Node::Text(text) => !text.is_empty(),
@@ -411,7 +428,7 @@ fn told<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
 }
 
 /// A text of any length, its first part.
-fn long(node: &Node, body: &Rope) -> String {
+pub(super) fn long(node: &Node, body: &Rope) -> String {
     let text = match node {
         Node::Long(span) => {
             let start = body.slice(span.start..span.end.min(span.start + MESSAGE));
@@ -420,6 +437,16 @@ fn long(node: &Node, body: &Rope) -> String {
         other => other.text().unwrap_or_default().to_owned(),
     };
     text.chars().take(MESSAGE).collect()
+}
+
+/// The names of Azure's filters that struck.
+fn filtered(error: &Node) -> Vec<String> {
+    let Some(Node::Object(filters)) = error.get("content_filter_results") else {
+        return Vec::new();
+    };
+    let struck = |filter: &Node| filter.get("filtered").and_then(Node::bool) == Some(true);
+    let names = filters.iter().filter(|(_, filter)| struck(filter));
+    names.map(|(name, _)| name.clone()).collect()
 }
 
 /// The list in `safety_violations=[violence, sexual]`.
@@ -459,9 +486,13 @@ fn image(answer: &Node, item: &Node, body: &Rope) -> Option<Image> {
 
 /// Adds what one JSON text counts: in a stream every finished picture brings its own.
 fn add_usage(usage: &mut Usage, node: &Node) {
-    let Some(told) = node.get("usage") else {
-        return;
-    };
+    if let Some(told) = node.get("usage") {
+        add_counts(usage, told);
+    }
+}
+
+/// Adds the counts of one list of them.
+pub(super) fn add_counts(usage: &mut Usage, told: &Node) {
     let count = |pointer: &str| told.at(pointer).and_then(Node::u64);
     let add = |slot: &mut Option<u64>, more: Option<u64>| {
         if let Some(more) = more {
@@ -511,7 +542,7 @@ fn put_codes(codes: &mut Codes, node: &Node) {
 }
 
 /// Every scalar under a name of its own, `usage.input_tokens_details.text_tokens`.
-fn flatten(codes: &mut Codes, name: String, node: &Node) {
+pub(super) fn flatten(codes: &mut Codes, name: String, node: &Node) {
     if let Node::Object(entries) = node {
         for (key, value) in entries {
             flatten(codes, format!("{name}.{key}"), value);

@@ -104,7 +104,7 @@ fn push_fields(body: &mut Rope, fields: &Map<String, Value>) {
 }
 
 /// What all pictures have in common, where it is known. The format is what the file says.
-fn shared(response: &ImageResponse) -> Map<String, Value> {
+pub(super) fn shared(response: &ImageResponse) -> Map<String, Value> {
     let resolved = &response.resolved;
     let found = response.images.first().map(|image| image.format);
     let format = match found {
@@ -135,7 +135,7 @@ fn common_size(response: &ImageResponse) -> Option<String> {
 
 /// The counts in this dialect; `None` where no tokens were told, since an invented zero would be
 /// read as a real one.
-fn usage(usage: &Usage) -> Option<Value> {
+pub(super) fn usage(usage: &Usage) -> Option<Value> {
     if !usage.has_tokens() {
         return None;
     }

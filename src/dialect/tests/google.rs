@@ -188,3 +188,52 @@ fn a_large_picture_passes_as_soon_as_it_has_begun_unless_it_may_be_a_draft() {
         assert_eq!(got.images[0].width, Some(1024));
     }
 }
+
+/// The usage of an answer of Gemini that counts so, read whole.
+fn usage(counts: Value, parts: Value) -> Usage {
+    let body = json!({
+        "candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}],
+        "usageMetadata": counts,
+    });
+    let head = ReplyHead::new(StatusCode::OK, "application/json");
+    let gemini = by_name("gemini").unwrap();
+    match read(
+        gemini,
+        &asked("google"),
+        &head,
+        &body.to_string().into(),
+        99,
+    )
+    .1
+    {
+        Next::Done(response) => response.usage,
+        Next::Failed(failure) => failure.usage,
+        Next::Ask { .. } => panic!("gemini asks for nothing"),
+    }
+}
+
+#[test]
+fn counts_are_told_apart_as_far_as_the_answer_does() {
+    let picture = json!([{"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}]);
+    let words = json!([{"text": "no"}]);
+    let counts = json!({"promptTokenCount": 5, "toolUsePromptTokenCount": 2, "cachedContentTokenCount": 3,
+        "candidatesTokenCount": 1129, "thoughtsTokenCount": 40});
+    let told = |usage: &Usage| {
+        (
+            usage.text_in,
+            usage.cached_text_in,
+            usage.text_out,
+            usage.image_out,
+        )
+    };
+    let drawn = usage(counts.clone(), picture.clone());
+    assert_eq!(told(&drawn), (Some(7), Some(3), Some(40), None));
+    let refused = usage(counts, words);
+    assert_eq!(told(&refused), (Some(7), Some(3), Some(1169), Some(0)));
+    // What was paid for beforehand costs nothing more.
+    let paid = usage(
+        json!({"promptTokenCount": 5, "trafficType": "PROVISIONED_THROUGHPUT"}),
+        picture,
+    );
+    assert_eq!(paid.reported, Some(crate::money::Usd::ZERO));
+}

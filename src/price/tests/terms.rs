@@ -125,6 +125,8 @@ fn a_resolution_is_read_from_the_shape_or_the_dialect_s_field() {
         step: Some("4k".into()),
     };
     assert_eq!(drawn(&request), (4096, 4096));
+    request.model = id("google/gemini-3.1-flash-lite-image"); // draws at 1K only
+    assert_eq!(drawn(&request), (1024, 1024));
 }
 
 #[test]

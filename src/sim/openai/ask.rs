@@ -103,18 +103,27 @@ pub(super) fn now() -> String {
     jiff::Timestamp::now().as_second().to_string()
 }
 
-/// Reads and checks a call.
+/// The model that draws where OpenAI is asked on `route`, by the name in the body.
+pub(super) fn model_of(route: Route, named: Option<&str>) -> String {
+    let fallback = match route {
+        Route::Edits => "gpt-image-1.5",
+        _ => "dall-e-2",
+    };
+    named.unwrap_or(fallback).to_owned()
+}
+
+/// Reads and checks a call; `model_of` tells the model by the name in the body.
 ///
 /// # Errors
 /// The refusal that OpenAI would send.
-pub(super) fn read(arrived: &Arrived, shared: &Shared, route: Route) -> Result<Ask, Refusal> {
+pub(super) fn read(
+    arrived: &Arrived,
+    shared: &Shared,
+    route: Route,
+    model_of: impl FnOnce(Option<&str>) -> String,
+) -> Result<Ask, Refusal> {
     let fields = fields(arrived, route)?;
-    let fallback = if route == Route::Edits {
-        "gpt-image-1.5"
-    } else {
-        "dall-e-2"
-    };
-    let name = fields.text("model")?.unwrap_or(fallback);
+    let name = &model_of(fields.text("model")?);
     let model = tokens::find(name)
         .filter(|model| !model.retired || shared.options.retired_ok)
         .filter(|model| route != Route::Variations || model.family == Family::DallE2)

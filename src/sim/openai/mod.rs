@@ -1,6 +1,8 @@
-//! OpenAI, simulated: images (JSON, multipart, streamed), the models list, a word of chat.
+//! OpenAI, simulated: images (JSON, multipart, streamed), the models list, a word of chat; and the
+//! same pictures at Azure.
 
 mod ask;
+pub(super) mod azure;
 mod refuse;
 mod reply;
 
@@ -53,10 +55,12 @@ pub(super) fn judge(arrived: &Arrived, shared: &Shared) -> Verdict {
         Page::Models => Verdict::Answer(models(shared)),
         Page::Model(id) => Verdict::Answer(model(id, shared)),
         Page::Chat => Verdict::Answer(chat(arrived, shared)),
-        Page::Image(route) => match ask::read(arrived, shared, route) {
-            Ok(ask) => Verdict::Order(Box::new(ask)),
-            Err(refusal) => Verdict::Answer(dress(*refusal, &new_id(shared))),
-        },
+        Page::Image(route) => {
+            match ask::read(arrived, shared, route, |named| ask::model_of(route, named)) {
+                Ok(ask) => Verdict::Order(Box::new(ask)),
+                Err(refusal) => Verdict::Answer(dress(*refusal, &new_id(shared))),
+            }
+        }
     }
 }
 

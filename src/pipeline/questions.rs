@@ -1,0 +1,128 @@
+//! Questions of apps about jobs that they were told of.
+//!
+//! About a provider's own job they pass by here, and what is answered ends the call; for a job of
+//! ours we answer ourselves, in the provider's words.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use tokio::sync::{mpsc, oneshot};
+
+use super::asking::{self, Overheard};
+use super::body::Body;
+use super::jobs::{Kind, Known};
+use super::plan::Plan;
+use super::{Pipeline, Provider, answer, own_headers, rescue};
+use crate::dialect::job::{JobAsk, JobCall};
+use crate::upstream::{Destination, Outbound, strip_hop_by_hop};
+use crate::wire::{ReplyHead, RequestHead};
+
+/// The largest answer about a job that is passed on.
+const LARGEST: usize = 64 << 20;
+/// So long an app's answer waits for its charge to be written.
+const BOOKING: Duration = Duration::from_secs(5);
+
+/// A question of an app about a job that is known here.
+#[derive(Debug)]
+pub struct JobAsked {
+    known: Arc<Known>,
+    call: JobCall,
+}
+
+impl Pipeline {
+    /// What a message asks of a job that is known here, by whoever submitted it.
+    pub fn job_asked(&self, provider: &Provider, head: &RequestHead) -> Option<JobAsked> {
+        let (dialect, call) = provider
+            .dialects
+            .iter()
+            .find_map(|dialect| Some((*dialect, dialect.job_call(head)?)))?;
+        let key = (Arc::clone(&provider.name), call.id.clone());
+        let known = self.jobs.known.get(&key)?;
+        let may_ask = known.credential == self.asker(dialect, head);
+        may_ask.then_some(JobAsked { known, call })
+    }
+
+    /// Answers a question about a job: for ours ourselves, for theirs as the provider does.
+    pub async fn answer_job(
+        &self,
+        asked: JobAsked,
+        head: RequestHead,
+        body: Bytes,
+        to: &Destination,
+    ) -> Response<Body> {
+        let JobAsked { known, call } = asked;
+        let ours = match &known.kind {
+            Kind::Theirs { shared, .. } => {
+                call.asks == JobAsk::Cancel && shared.load(Ordering::Acquire)
+            }
+            Kind::Ours(_) => true,
+            Kind::Left(_) => false,
+        };
+        if ours {
+            return answer::response(known.reply(&call.id, Some(call.asks)));
+        }
+        match self.pass_question(head, body, to).await {
+            Ok((head, body)) => {
+                match &known.kind {
+                    _ if call.asks == JobAsk::Cancel => {}
+                    Kind::Theirs { plan, hears, .. } => overhear(plan, hears, &head, &body).await,
+                    Kind::Left(job) => self.conclude_left(&known, job, &head, &body).await,
+                    Kind::Ours(_) => {}
+                }
+                answer::response(crate::wire::Reply {
+                    head,
+                    body: body.into(),
+                })
+            }
+            Err(why) => answer::response(rescue::bare(StatusCode::BAD_GATEWAY, &why)),
+        }
+    }
+
+    /// Sends a question on, and reads what is answered as it comes.
+    async fn pass_question(
+        &self,
+        head: RequestHead,
+        body: Bytes,
+        to: &Destination,
+    ) -> Result<(ReplyHead, Bytes), String> {
+        let mut headers = head.headers;
+        strip_hop_by_hop(&mut headers);
+        own_headers::strip(&mut headers);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let mut request = Request::new(Outbound::from(crate::wire::Rope::from(body)));
+        *request.method_mut() = head.method;
+        *request.uri_mut() = Uri::from(head.target);
+        *request.headers_mut() = headers;
+        let patience = self.upstream.patience().head;
+        let sent = self.upstream.send(to, request, patience).await;
+        let (parts, body) = sent.map_err(|error| error.message)?.into_parts();
+        let body = Limited::new(body, LARGEST).collect().await;
+        let body = body.map_err(|error| format!("{to} broke off: {error}"))?;
+        let mut headers = parts.headers;
+        strip_hop_by_hop(&mut headers);
+        let status = parts.status;
+        Ok((ReplyHead { status, headers }, body.to_bytes()))
+    }
+}
+
+/// Tells the call what its app is about to hear. The end of a job waits for its charge to be
+/// written.
+async fn overhear(plan: &Plan, hears: &mpsc::Sender<Overheard>, head: &ReplyHead, body: &Bytes) {
+    let (dialect, request) = (plan.dialect, &plan.request);
+    let headers = head.headers.clone();
+    let read = asking::read(dialect, request, head.status, headers, body.clone().into());
+    let Ok(told) = read else { return };
+    if asking::passing(&told.next).is_some() {
+        return;
+    }
+    let (booked, waits) = oneshot::channel();
+    if hears.try_send(Overheard { told, booked }).is_ok() {
+        let _ = tokio::time::timeout(BOOKING, waits).await;
+    }
+}
