@@ -2,6 +2,8 @@
 
 mod hook_prices;
 pub mod prices;
+pub mod rule_bench;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -300,6 +302,8 @@ impl App {
             pipeline: current,
         };
         let watching = Tasks::new();
+        let rules = rules::Watch::new(settings.clone(), &pipeline.plugins, in_force.clone());
+        watching.spawn(rules.run(closing.clone()));
         watching.spawn(Watch::new(settings.clone(), stamps, in_force).run(closing));
         let presence = Presence::announce(&settings.state_dir, address);
         let warnings = warnings(&authority, &pipeline);

@@ -18,6 +18,12 @@ impl<T> Current<T> {
         Arc::clone(&self.0.read())
     }
 
+    /// Puts in its place what `make` makes of it. Nobody else can replace it meanwhile.
+    pub fn change(&self, make: impl FnOnce(&T) -> T) {
+        let mut held = self.0.write();
+        *held = Arc::new(make(&held));
+    }
+
     /// Puts another in its place.
     pub fn put(&self, value: Arc<T>) {
         *self.0.write() = value;
@@ -34,5 +40,7 @@ mod tests {
         let taken = current.get();
         current.put(Arc::new(2));
         assert_eq!((*taken, *current.get()), (1, 2));
+        current.change(|two| two + 1);
+        assert_eq!((*taken, *current.get()), (1, 3));
     }
 }

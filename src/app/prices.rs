@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::current::Current;
 use crate::listen::Closing;
 use crate::pipeline::Pipeline;
+use crate::plugin::Plugins;
 use crate::price::Book;
 use crate::price::diff::{Diff, file_objections};
 use crate::price::swap::objections;
@@ -22,7 +23,7 @@ use crate::record::{NoticeKind, NoticeLevel};
 
 /// How often the files are looked at. A file counts once it has stood still from one look to the
 /// next, so that none is read while it is being written.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// The day it is, UTC.
 pub(super) fn today() -> String {
@@ -40,7 +41,7 @@ pub fn mark_of(text: &str) -> String {
 }
 
 /// What a file looks like from outside; `None` where there is none.
-type Stamp = Option<(SystemTime, u64)>;
+pub(super) type Stamp = Option<(SystemTime, u64)>;
 
 /// When each price file was written, and how long it is: what is compared at every look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +55,13 @@ impl Stamps {
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
+/// When a file was written, and how long it is.
+pub(super) fn stamp(path: &Path) -> Stamp {
     let facts = fs::metadata(path).ok()?;
     Some((facts.modified().ok()?, facts.len()))
 }
 
-/// Where the book in force is kept.
+/// Where the book and the rules in force are kept.
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
     /// For hooks.
@@ -72,11 +74,17 @@ impl InForce {
     fn put(&self, book: Book) {
         let book = Arc::new(book);
         self.book.put(Arc::clone(&book));
-        let pipeline = self.pipeline.get();
-        self.pipeline.put(Arc::new(Pipeline {
+        self.pipeline.change(|pipeline| Pipeline {
             book,
-            ..Pipeline::clone(&pipeline)
-        }));
+            ..pipeline.clone()
+        });
+    }
+
+    pub(super) fn put_plugins(&self, plugins: Plugins) {
+        self.pipeline.change(|pipeline| Pipeline {
+            plugins: Arc::new(plugins),
+            ..pipeline.clone()
+        });
     }
 }
 

@@ -1,6 +1,5 @@
 //! `pixtoll test [PATH…]`: rule tests, against simulated providers and for nothing.
 
-mod bench;
 mod report;
 
 use std::fs;
@@ -11,10 +10,10 @@ use clap::Args;
 
 use super::envelope::{envelope, print};
 use super::{DONE, FAILED, Global, NO, WRONG, complain, failed, load};
+use crate::app::rule_bench::SimBench;
 use crate::app::{self, StartError};
 use crate::config::{Problem, Settings};
 use crate::plugin::trial::{self, Verdict};
-use bench::SimBench;
 use report::{Told, as_json, as_junit, as_text};
 
 /// How the name of a test file ends.

@@ -344,6 +344,19 @@ impl Library {
         }
     }
 
+    /// The files of the plugin `file`: itself first, then what it requires.
+    pub(super) fn files(&self, file: &str) -> Vec<PathBuf> {
+        if self.folder.is_none() {
+            return Vec::new();
+        }
+        let shelf = self.shelf.lock();
+        let modules = shelf.modules.values().map(|module| module.file.as_str());
+        std::iter::once(file)
+            .chain(modules)
+            .map(PathBuf::from)
+            .collect()
+    }
+
     /// From now on only what has been read can be required.
     fn seal(&self) {
         self.shelf.lock().sealed = true;

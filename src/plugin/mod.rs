@@ -271,6 +271,11 @@ impl Plugin {
         &self.script.digest
     }
 
+    /// The plugin's file and those that it requires; none of a shipped one.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.script.code.library.files(&self.script.file)
+    }
+
     pub fn has_on_request(&self) -> bool {
         self.script.has(Hook::OnRequest)
     }

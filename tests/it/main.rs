@@ -22,6 +22,7 @@ mod losses;
 mod price_command;
 mod price_reload;
 mod responses;
+mod rule_reload;
 mod rule_tests;
 mod rules;
 mod several;

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
+use super::{App, Extras};
 use crate::action::Via;
-use crate::app::{App, Extras};
 use crate::config::{self, Class, PluginEntry, Settings};
 use crate::pipeline::own_headers::Told;
 use crate::pipeline::{Arrived, Caller, CallerFrom, Pipeline, Policy, Provider, Recognised};
@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A credential that opens nothing.
 const KEY: &str = "sk-rule-test";
 
-pub(super) struct SimBench {
+/// Makes each call of a rule test in a pixtoll that has these rules alone.
+pub struct SimBench {
     settings: Settings,
     runtime: Handle,
     dir: PathBuf,
@@ -35,7 +36,7 @@ pub(super) struct SimBench {
 impl SimBench {
     /// With the providers, classes and prices of `settings`. To be used within a runtime, on a
     /// thread that may block.
-    pub(super) fn new(settings: Settings) -> SimBench {
+    pub fn new(settings: Settings) -> SimBench {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let name = format!("pixtoll-test-{}-{number}", std::process::id());
@@ -48,7 +49,7 @@ impl SimBench {
     }
 
     /// Takes everything down again.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.begin();
         let _ = std::fs::remove_dir_all(&self.dir);
     }

@@ -1,0 +1,178 @@
+//! Plugins that change while pixtoll runs: compiled aside, checked, tried by their own tests, then
+//! put in force at once.
+//!
+//! A rule that does not load, or whose test fails, is not taken: the last good one stays, and the
+//! decision log says so. Calls under way keep the rules that they began with.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::hook_prices::BookPrices;
+use super::prices::{InForce, LOOK, Stamp, stamp};
+use super::rule_bench::SimBench;
+use super::{StartError, classes, entry, plugin_problem};
+use crate::config::Settings;
+use crate::listen::Closing;
+use crate::pipeline::Pipeline;
+use crate::plugin::trial::{self, Bench};
+use crate::plugin::{Entry, LoadProblem, Plugin, Plugins, Prices};
+use crate::record::{NoticeKind, NoticeLevel};
+
+/// Looks after the plugins' files until pixtoll stops.
+pub(super) struct Watch {
+    settings: Arc<Settings>,
+    in_force: InForce,
+    /// The files of the rules in force.
+    files: Vec<PathBuf>,
+    /// The files as they were read last, whether or not they were taken. Empty after a change of
+    /// rules: they are read once more then, since a file may have changed while it was read.
+    read: Vec<Stamp>,
+    /// The files at the last look.
+    seen: Vec<Stamp>,
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    files.iter().map(|file| stamp(file)).collect()
+}
+
+/// Every file whose change may change a rule, tests included: a corrected test lets a rule in.
+fn files(plugins: &Plugins) -> Vec<PathBuf> {
+    let own = plugins.iter().flat_map(Plugin::files);
+    let tests = plugins.iter().filter_map(test_of);
+    own.chain(tests).collect()
+}
+
+/// Where a plugin's own test would be.
+fn test_of(plugin: &Plugin) -> Option<PathBuf> {
+    let file = plugin.files().into_iter().next()?;
+    let ending = file.extension()?.to_str()?;
+    Some(file.with_file_name(format!("{}_test.{ending}", plugin.name())))
+}
+
+impl Watch {
+    /// `plugins` have just been read.
+    pub(super) fn new(settings: Settings, plugins: &Plugins, in_force: InForce) -> Watch {
+        Watch {
+            settings: Arc::new(settings),
+            in_force,
+            files: files(plugins),
+            read: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut closing: Closing) {
+        if self.files.is_empty() {
+            return; // shipped plugins change with the program alone
+        }
+        loop {
+            tokio::select! {
+                () = closing.closed() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let now = stamps(&self.files);
+            let still = now == self.seen;
+            self.seen = now;
+            if still && self.seen != self.read {
+                self.read = self.seen.clone();
+                self.reload().await;
+            }
+        }
+    }
+
+    async fn reload(&mut self) {
+        let settings = Arc::clone(&self.settings);
+        let book = Arc::clone(&self.in_force.book);
+        let prices: Arc<dyn Prices> = Arc::new(BookPrices::new(book, &settings));
+        let old = Arc::clone(&self.in_force.pipeline.get().plugins);
+        // Compiling and testing take a while, and calls must not wait for it.
+        let read = tokio::task::spawn_blocking(move || read(&settings, &old, &prices));
+        let (level, text) = match read.await {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some((plugins, says)))) => {
+                self.files = files(&plugins);
+                self.read.clear();
+                self.in_force.put_plugins(plugins);
+                (NoticeLevel::Info, says)
+            }
+            Ok(Err(why)) => (NoticeLevel::Error, kept(&why)),
+            Err(error) => (NoticeLevel::Error, kept(&error.to_string())),
+        };
+        if level == NoticeLevel::Error {
+            tracing::error!("{text}");
+        }
+        let pipeline: Arc<Pipeline> = self.in_force.pipeline.get();
+        pipeline.notice(NoticeKind::Reload, level, text);
+    }
+}
+
+fn kept(why: &str) -> String {
+    format!("the changed rules are not taken, the last good ones stay in force: {why}")
+}
+
+/// Reads the plugins anew; `None` where they say what the old ones do.
+///
+/// # Errors
+/// Everything that is wrong with them, in words.
+fn read(
+    settings: &Settings,
+    old: &Plugins,
+    prices: &Arc<dyn Prices>,
+) -> Result<Option<(Plugins, String)>, String> {
+    let entries: Vec<Entry> = settings.plugins.iter().map(entry).collect();
+    let plugins = Plugins::load(&entries, Arc::clone(prices), &classes(settings));
+    let plugins = plugins.map_err(in_words)?;
+    let changed: Vec<(&Plugin, &Plugin)> = old
+        .iter()
+        .zip(plugins.iter())
+        .filter(|(old, new)| old.digest() != new.digest())
+        .collect();
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    for (_, plugin) in &changed {
+        if let Some(test) = test_of(plugin).filter(|test| test.is_file()) {
+            try_out(settings, &test, prices)?;
+        }
+    }
+    let says: Vec<String> = changed
+        .iter()
+        .map(|(old, new)| {
+            format!(
+                "{} {} in place of {}",
+                new.name(),
+                new.digest(),
+                old.digest()
+            )
+        })
+        .collect();
+    let says = format!("new rules are in force: {}", says.join(", "));
+    Ok(Some((plugins, says)))
+}
+
+fn in_words(found: Vec<LoadProblem>) -> String {
+    StartError(found.into_iter().map(plugin_problem).collect()).to_string()
+}
+
+/// Runs a rule's own test.
+///
+/// # Errors
+/// Which cases fail, and how.
+fn try_out(settings: &Settings, test: &Path, prices: &Arc<dyn Prices>) -> Result<(), String> {
+    let bench = Arc::new(SimBench::new(settings.clone()));
+    let held: Arc<dyn Bench> = Arc::<SimBench>::clone(&bench);
+    let ran = trial::run(test, Arc::clone(prices), held);
+    bench.close();
+    let verdicts = ran.map_err(|found| in_words(vec![found]))?;
+    let failed: Vec<String> = verdicts
+        .iter()
+        .filter_map(|verdict| {
+            let failure = verdict.failure.as_ref()?;
+            Some(format!("{}: {}", verdict.name, failure.message.trim()))
+        })
+        .collect();
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{}: {}", test.display(), failed.join("; "))),
+    }
+}
