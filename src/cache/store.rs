@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::Key;
@@ -121,7 +122,10 @@ impl Store {
     /// A store of at most `capacity` bytes.
     pub fn new(capacity: u64) -> Store {
         Store {
+            // The newest purchase is kept, always. An admission by frequency would turn it away from
+            // a full store, and its repeat a moment later would be paid for again.
             entries: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(capacity)
                 .weigher(|_, entry: &Arc<Entry>| entry.weight())
                 .expire_after(OwnTtl)
@@ -131,6 +135,7 @@ impl Store {
                 .time_to_idle(Duration::from_secs(86_400))
                 .build(),
             recent: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(capacity / REMEMBERED_SHARE)
                 .weigher(|_, entry: &Arc<Entry>| entry.weight())
                 .time_to_live(REMEMBERED)
@@ -292,6 +297,20 @@ mod tests {
         }
         let (_, bytes) = store.size();
         assert!(bytes <= 1 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn a_full_store_keeps_the_newest_purchase_and_lets_the_oldest_go() {
+        let store = Store::new(64 << 10);
+        for number in 0..200 {
+            let newest = entry(&format!("cat {number}"), 2000, Duration::from_secs(60));
+            store.put(Arc::clone(&newest));
+            store.size(); // whatever is to go goes now
+            assert!(store.get(&newest.key).is_some(), "purchase {number}");
+        }
+        let first = entry("cat 0", 2000, Duration::from_secs(60));
+        assert!(store.get(&first.key).is_none());
+        assert!(store.size().1 <= 64 << 10);
     }
 
     #[test]
