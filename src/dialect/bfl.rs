@@ -16,11 +16,13 @@ use super::form::wrong;
 use super::job::{self, Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 use super::loose::{self, Loose};
 use super::whole::{self, Answer, failed};
-use super::{Dialect, Next, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, wait};
+use super::{
+    Dialect, Next, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, unsupported, wait,
+};
 use crate::bill::{Codes, Usage};
 use crate::image::response::Resolved;
 use crate::image::{
-    Aspect, Billed, Delivery, Failure, FailureKind, Format, ImageRequest, ImageResponse, InputRole,
+    Billed, Delivery, Failure, FailureKind, Format, ImageRequest, ImageResponse, InputRole,
     ModelId, Operation, Picture, Safety, SafetyBlock, SafetyStage, Sent, Size,
 };
 use crate::money::Usd;
@@ -214,7 +216,7 @@ fn model_of_path(path: &str) -> Option<&str> {
 // Requests.
 
 fn read_fields(request: &mut ImageRequest, fields: &mut Loose) {
-    request.size = read_size(fields);
+    request.size = loose::read_size(fields);
     request.seed = fields.whole("seed");
     request.steps = fields.whole("steps");
     request.guidance = fields.number("guidance");
@@ -243,28 +245,6 @@ fn strictness(degree: u64) -> Safety {
         2 => Safety::Default,
         _ => Safety::Relaxed,
     }
-}
-
-/// 0 is as good as nothing for a side. A resolution belongs to a shape.
-fn read_size(fields: &mut Loose) -> Size {
-    if let Some(aspect) = fields.word("aspect_ratio", Aspect::parse) {
-        let step = fields.text("resolution");
-        return Size::Aspect { aspect, step };
-    }
-    let side = |name| fields.seen(name)?.as_u64().filter(|&side| side > 0);
-    let both = side("width").zip(side("height"));
-    match both.map(|(width, height)| (u32::try_from(width), u32::try_from(height))) {
-        Some((Ok(width), Ok(height))) => {
-            let _: (Option<u32>, Option<u32>) = (fields.whole("width"), fields.whole("height"));
-            Size::Pixels { width, height }
-        }
-        _ => Size::Auto,
-    }
-}
-
-fn unsupported(field: &'static str, why: &str) -> Unsupported {
-    let why = why.to_owned();
-    Unsupported { field, why }
 }
 
 /// What our words say wins over what is left in extra.

@@ -15,7 +15,8 @@ use super::job::{self, Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 use super::loose::{self, Loose, may_draw};
 use super::whole::{self, Answer, failed};
 use super::{
-    Dialect, Next, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, picture, wait,
+    Dialect, Next, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, picture,
+    unsupported, wait,
 };
 use crate::bill::Usage;
 use crate::image::response::Resolved;
@@ -299,11 +300,6 @@ fn sides(fields: &mut Loose) -> Option<(u32, u32)> {
     }
     fields.object("image_size");
     Some((width, height))
-}
-
-fn unsupported(field: &'static str, why: &str) -> Unsupported {
-    let why = why.to_owned();
-    Unsupported { field, why }
 }
 
 /// What our words say wins over what is left in extra.

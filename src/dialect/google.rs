@@ -25,7 +25,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 
 use super::form::{self, Fields, wrong};
-use super::{Unreadable, Unsupported, query};
+use super::{Unreadable, query, unsupported};
 use crate::wire::RequestHead;
 use crate::wire::json::{self, Node};
 
@@ -64,11 +64,6 @@ fn authorize(headers: &mut HeaderMap, key: &str) {
     } else {
         headers.insert(API_KEY, value);
     }
-}
-
-fn unsupported(field: &'static str, why: impl Into<String>) -> Unsupported {
-    let why = why.into();
-    Unsupported { field, why }
 }
 
 /// The body as a JSON object, its own names spelt in one way.

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use super::form::wrong;
 use super::{Unreadable, picture};
-use crate::image::{Format, ImageRequest, Input, InputRole, InputSource};
+use crate::image::{Aspect, Format, ImageRequest, Input, InputRole, InputSource, Size};
 use crate::wire::Rope;
 
 /// Words in a model's name that tell of something else than pictures. A host of many kinds of
@@ -201,6 +201,23 @@ pub(super) fn spelt(input: &Input) -> Option<Value> {
 /// The pictures of one role as text; `None` when one of them cannot be said.
 pub(super) fn all_spelt(request: &ImageRequest, role: InputRole) -> Option<Vec<Value>> {
     request.inputs_of(role).map(spelt).collect()
+}
+
+/// 0 is as good as nothing for a side. A resolution belongs to a shape.
+pub(super) fn read_size(fields: &mut Loose) -> Size {
+    if let Some(aspect) = fields.word("aspect_ratio", Aspect::parse) {
+        let step = fields.text("resolution");
+        return Size::Aspect { aspect, step };
+    }
+    let side = |name| fields.seen(name)?.as_u64().filter(|&side| side > 0);
+    let both = side("width").zip(side("height"));
+    match both.map(|(width, height)| (u32::try_from(width), u32::try_from(height))) {
+        Some((Ok(width), Ok(height))) => {
+            let _: (Option<u32>, Option<u32>) = (fields.whole("width"), fields.whole("height"));
+            Size::Pixels { width, height }
+        }
+        _ => Size::Auto,
+    }
 }
 
 #[cfg(test)]

@@ -257,6 +257,12 @@ pub struct Unsupported {
     pub why: String,
 }
 
+/// That a field cannot be said in this wire format, and why.
+fn unsupported(field: &'static str, why: impl Into<String>) -> Unsupported {
+    let why = why.into();
+    Unsupported { field, why }
+}
+
 /// Why a call gets no picture, in words for its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

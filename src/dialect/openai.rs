@@ -16,7 +16,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 
 use super::form::{self, Fields, wrong};
-use super::{Dialect, NOTE, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture};
+use super::{
+    Dialect, NOTE, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture, unsupported,
+};
 use crate::image::{
     Delivery, Format, ImageRequest, ImageResponse, Input, InputRole, InputSource, ModelId,
     Operation, Quality, Safety, Size,
@@ -134,13 +136,6 @@ fn default_model(operation: Operation) -> &'static str {
 fn is_form(content_type: &str) -> bool {
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("multipart/form-data")
-}
-
-fn unsupported(field: &'static str, why: impl Into<String>) -> Unsupported {
-    Unsupported {
-        field,
-        why: why.into(),
-    }
 }
 
 fn json_type() -> HeaderValue {

@@ -18,13 +18,14 @@ use super::job::{self, Job, JobAsk, JobCall, JobPlace, JobState, Submit};
 use super::loose::{self, Loose, may_draw};
 use super::whole::{self, Answer, failed};
 use super::{
-    Dialect, Next, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, picture, wait,
+    Dialect, Next, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, picture,
+    unsupported, wait,
 };
 use crate::bill::{Codes, Usage};
 use crate::image::response::Resolved;
 use crate::image::{
-    Aspect, Billed, Delivery, Failure, FailureKind, Format, Image, ImageRequest, ImageResponse,
-    InputRole, ModelId, Operation, Picture, Quality, Safety, SafetyBlock, SafetyStage, Sent, Size,
+    Billed, Delivery, Failure, FailureKind, Format, Image, ImageRequest, ImageResponse, InputRole,
+    ModelId, Operation, Picture, Quality, Safety, SafetyBlock, SafetyStage, Sent, Size,
 };
 use crate::money::Usd;
 use crate::wire::json::Node;
@@ -241,7 +242,7 @@ fn prefers(preference: &str) -> Duration {
 
 fn read_fields(request: &mut ImageRequest, fields: &mut Loose) {
     request.negative_prompt = fields.text("negative_prompt");
-    request.size = read_size(fields);
+    request.size = loose::read_size(fields);
     request.n = fields.whole("num_outputs").filter(|&n| n > 0).unwrap_or(1);
     request.seed = fields.whole("seed");
     request.steps = fields.whole("num_inference_steps");
@@ -273,27 +274,6 @@ fn read_fields(request: &mut ImageRequest, fields: &mut Loose) {
         fields.inputs(name, InputRole::Image, &mut request.inputs);
     }
     fields.inputs("mask", InputRole::Mask, &mut request.inputs);
-}
-
-fn read_size(fields: &mut Loose) -> Size {
-    if let Some(aspect) = fields.word("aspect_ratio", Aspect::parse) {
-        let step = fields.text("resolution");
-        return Size::Aspect { aspect, step };
-    }
-    let side = |name| fields.seen(name)?.as_u64().filter(|&side| side > 0);
-    let both = side("width").zip(side("height"));
-    match both.map(|(width, height)| (u32::try_from(width), u32::try_from(height))) {
-        Some((Ok(width), Ok(height))) => {
-            let _: (Option<u32>, Option<u32>) = (fields.whole("width"), fields.whole("height"));
-            Size::Pixels { width, height }
-        }
-        _ => Size::Auto,
-    }
-}
-
-fn unsupported(field: &'static str, why: &str) -> Unsupported {
-    let why = why.to_owned();
-    Unsupported { field, why }
 }
 
 /// What stands beside `input`, and `input`. What our words say wins over what is left in extra.

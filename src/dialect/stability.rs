@@ -13,7 +13,9 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::form::{self, Fields, wrong};
-use super::{Dialect, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, picture};
+use super::{
+    Dialect, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head, picture, unsupported,
+};
 use crate::image::{
     Aspect, Delivery, FailureKind, Format, Image, ImageRequest, ImageResponse, Input, InputRole,
     InputSource, ModelId, Operation, Size,
@@ -241,11 +243,6 @@ fn input(part: Part) -> Result<Input, Unreadable> {
     })
 }
 
-fn unsupported(field: &'static str, why: &str) -> Unsupported {
-    let why = why.to_owned();
-    Unsupported { field, why }
-}
-
 fn write_fields(request: &ImageRequest, path: &str) -> Result<Vec<Part>, Unsupported> {
     let edit = match request.operation {
         Operation::Generate => false,
@@ -304,7 +301,7 @@ fn aspect(size: &Size) -> Result<Option<String>, Unsupported> {
         .iter()
         .find(|&&(wide, high)| Aspect::of(wide, high) == exact)
         .map(|(wide, high)| Some(format!("{wide}:{high}")))
-        .ok_or_else(|| unsupported("size", &format!("there is no shape {aspect}")))
+        .ok_or_else(|| unsupported("size", format!("there is no shape {aspect}")))
 }
 
 fn one_input(request: &ImageRequest) -> Result<Option<(&Input, &Bytes)>, Unsupported> {

@@ -14,7 +14,7 @@ use super::stability::answer::{FILTERED, blurred, bytes_reader, refused};
 use super::stability::{self, CLIENT, USER};
 use super::{
     Dialect, Next, Progress, Reader, Refusal, Undeliverable, Unreadable, Unsupported, head,
-    picture, prompts,
+    picture, prompts, unsupported,
 };
 use crate::bill::Usage;
 use crate::image::response::Resolved;
@@ -162,11 +162,6 @@ fn route(head: &RequestHead) -> Option<(&str, &str)> {
     let (engine, action) = path.strip_prefix(BEFORE_ENGINE)?.split_once('/')?;
     let ours = [TEXT_TO_IMAGE, IMAGE_TO_IMAGE, MASKING].contains(&action);
     (ours && engine.starts_with(ENGINES)).then_some((engine, action))
-}
-
-fn unsupported(field: &'static str, why: impl Into<String>) -> Unsupported {
-    let why = why.into();
-    Unsupported { field, why }
 }
 
 // Requests.
