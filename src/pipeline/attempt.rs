@@ -310,8 +310,10 @@ impl Pipeline {
             body,
             live,
             last,
+            room,
             ..
         } = read;
+        call.rooms = vec![room];
         let show_rest = |live: &Option<Arc<Live>>| {
             if let Some(live) = live {
                 live.push(last.clone());
@@ -398,6 +400,7 @@ impl Pipeline {
             bought_at: Instant::now(),
             ttl,
             unreceived: std::sync::atomic::AtomicBool::new(false),
+            rooms: call.rooms.clone(),
         });
         if plan.part {
             return entry;
@@ -406,7 +409,10 @@ impl Pipeline {
             entry.response.images.len() >= plan.request.n as usize && entry.response.withheld == 0;
         let stores = matches!(call.cache_mode(), CacheMode::Use | CacheMode::Refresh);
         call.decision.cache.ttl_s = Some(ttl.as_secs());
-        if stores && whole && !ttl.is_zero() {
+        if !call.rooms.iter().all(|room| room.may_be_kept()) {
+            let why = "the picture is not kept: the calls under way take all the memory";
+            call.decision.notes.push(why.to_owned());
+        } else if stores && whole && !ttl.is_zero() {
             self.store.put(Arc::clone(&entry));
             call.decision.cache.stored = self.policy.mode == Mode::Enforce;
         } else {

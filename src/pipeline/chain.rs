@@ -105,7 +105,12 @@ impl Pipeline {
             .reply
             .clone()
             .filter(|_| plan.dialect.name() == call.dialect().name());
-        Rescued::of_failure(&failed.failure, &plan.request.model, reply)
+        let mut rescued = Rescued::of_failure(&failed.failure, &plan.request.model, reply);
+        if rescued.reply.is_none() {
+            let message = &mut rescued.refusal.message;
+            message.push_str(&deployed(plan, failed.failure.kind));
+        }
+        rescued
     }
 
     /// Asks the plugins what to try next; the first that answers decides.
@@ -256,6 +261,20 @@ impl Pipeline {
         call.change.fit_requested |= route.change.fit_requested;
         call.route = Some(Routed { route, by });
         Ok(Next::Plan(Box::new(plan), Duration::ZERO))
+    }
+}
+
+/// At a provider with deployments, which of them was asked.
+fn deployed(plan: &Plan, kind: FailureKind) -> String {
+    let provider = &plan.provider;
+    let model = plan.request.model.model();
+    match provider.deployment_for(&plan.request) {
+        Some(deployment) => format!(" (deployment `{deployment}`)"),
+        None if provider.deployments.is_empty() || kind != FailureKind::Retired => String::new(),
+        None => format!(
+            " (`providers.{0}.deployments` has no deployment of {model}, so `{model}` itself was asked)",
+            provider.name
+        ),
     }
 }
 

@@ -48,7 +48,14 @@ pub(super) enum Kind {
     },
     Ours(Mutex<State>),
     /// The provider's own, submitted to a process that is dead.
-    Left(KeptJob),
+    Left(Left),
+}
+
+/// A provider's job whose process is dead.
+pub(super) struct Left {
+    pub(super) job: KeptJob,
+    /// Its charge is written, or nobody will ever know it.
+    pub(super) ended: AtomicBool,
 }
 
 /// How a job of ours stands.
@@ -68,9 +75,11 @@ impl Jobs {
     }
 
     /// Makes a job known that was begun before.
-    pub(super) fn remember(&self, provider: &Arc<str>, (id, known): (String, Known)) {
+    pub(super) fn remember(&self, provider: &Arc<str>, (id, known): (String, Known)) -> Arc<Known> {
         let key = (Arc::clone(provider), id);
-        self.known.insert(key, Arc::new(known));
+        let known = Arc::new(known);
+        self.known.insert(key, Arc::clone(&known));
+        known
     }
 
     /// One more call is told of the job that the call `leader` submitted.
@@ -139,7 +148,10 @@ impl Known {
             base,
             kind: match job.ours {
                 true => Kind::Ours(Mutex::new(State::Failed(Box::new(gone())))),
-                false => Kind::Left(job),
+                false => Kind::Left(Left {
+                    job,
+                    ended: AtomicBool::new(false),
+                }),
             },
         };
         (id, known)

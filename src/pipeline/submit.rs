@@ -88,7 +88,10 @@ impl Pipeline {
         let ours = self.begin_ours(call);
         let mut early = ours.1.reply(&ours.0, None);
         self.tell_early(call, Some(plan), &mut early.head.headers);
-        let kept = self.kept(call, &ours.0, true);
+        let kept = KeptJob {
+            line: self.line_of_ours(call),
+            ..self.kept(call, &ours.0, true)
+        };
         // Nobody stands behind this door: whoever asks is answered from the job.
         let (mut nobody, _) = Door::shut();
         let outcome = {
@@ -105,6 +108,10 @@ impl Pipeline {
         };
         let outcome = self.bring(call, &nobody, outcome).await;
         self.end_ours(call, &ours, &outcome);
+        if door.is_open() {
+            // From here on the call writes its line itself.
+            self.told_job(&kept).await;
+        }
         if outcome.is_ok() && !door.is_open() {
             self.open_with(call, &ours, door);
         }
@@ -176,7 +183,7 @@ impl Pipeline {
         let mut booking = Booking::default();
         if theirs {
             overheard = Some(self.hand_over(call, plan, &read, &job.id, pilot, door));
-            booking.kept = self.keep_job(call, &job.id, false).await;
+            booking.kept = self.keep_theirs(call, plan, &read.next, record).await;
         }
         let patience = match theirs {
             true => self.policy.job_ttl,
@@ -186,10 +193,16 @@ impl Pipeline {
             next,
             head,
             body,
+            room,
             ttfb,
             ..
         } = read;
-        let told = Told { next, head, body };
+        let told = Told {
+            next,
+            head,
+            body,
+            room,
+        };
         let deadline = Instant::now() + patience;
         let ended = self
             .see_through(call, plan, told, deadline, overheard)
@@ -200,13 +213,36 @@ impl Pipeline {
             body: told.body,
             live: None,
             last: Bytes::new(),
+            room: told.room,
             ttfb,
         });
         booking.waiting = ended.waiting;
         (read, booking)
     }
 
-    /// Writes down which call a job belongs to, so that its charge is known after a restart too.
+    /// Writes down a provider's job with all that it takes to end its call after a restart.
+    async fn keep_theirs(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        next: &Next,
+        record: &AttemptRecord,
+    ) -> Option<KeptJob> {
+        let Next::Ask { message, job, .. } = next else {
+            return None;
+        };
+        let bare = message.method == http::Method::GET && message.body.is_empty();
+        let before = plan.destination.clone();
+        let place = plan.provider.asked_at(job.host.as_ref(), before);
+        let kept = KeptJob {
+            line: self.line_of_lost(call, plan, record),
+            question: bare.then(|| format!("{place}{}", message.target)),
+            ..self.kept(call, &job.id, false)
+        };
+        self.ledger_keeps(&kept).await.then_some(kept)
+    }
+
+    /// Writes down which call a job belongs to, so that its app finds it after a restart too.
     async fn keep_job(&self, call: &Call, id: &str, ours: bool) -> Option<KeptJob> {
         let job = self.kept(call, id, ours);
         self.ledger_keeps(&job).await.then_some(job)
@@ -224,6 +260,8 @@ impl Pipeline {
             model: call.asked.model.clone(),
             ours,
             at: jiff::Timestamp::now(),
+            line: None,
+            question: None,
         }
     }
 
@@ -265,6 +303,7 @@ impl Pipeline {
             live.push(piece.clone());
         }
         live.end(End::Whole);
+        live.lies_in(Arc::clone(&read.room));
         let (hears, overheard) = mpsc::channel(8);
         let known = Known {
             credential: self.asker(call.dialect(), &call.arrived.head),

@@ -8,17 +8,20 @@
 
 mod azure;
 mod books_balance;
+mod broken;
 mod bytes;
 mod cache;
 mod charges;
 mod crash;
 mod dialects;
 mod examples;
+mod faults;
 mod floors;
 mod habits;
 mod harness;
 mod jobs;
 mod losses;
+mod memory;
 mod price_command;
 mod price_reload;
 mod responses;
@@ -26,6 +29,7 @@ mod rule_reload;
 mod rule_tests;
 mod rules;
 mod several;
+mod stub;
 mod table;
 mod trust;
 mod tunnels;
