@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::call::{Arrived, Call, Unread};
 use super::door::Door;
 use super::rescue::Rescued;
-use super::{Body, Pipeline, answer};
+use super::{Body, Pipeline, answer, own_headers};
 use crate::action::{CachePolicy, CacheScope, Change};
 use crate::cache::Partition;
 use crate::image::{FailureKind, ImageRequest, ModelId};
@@ -114,6 +114,9 @@ impl Pipeline {
             .as_deref()
             .map(|user| hex(&self.keyed(user)[..8]).into());
         decision.sdk_retry = arrived.told.sdk_retry;
+        decision
+            .notes
+            .extend(own_headers::unknown_cache(&arrived.head.headers));
         decision.config = Arc::clone(&self.policy.config);
         decision.book = self.book.digest().into();
         decision
