@@ -19,7 +19,7 @@ version: 1
 currency: USD
 models:
 - model: crayons/red
-  capability: {sizes: {free: {multiple: 8, min_pixels: 64, max_pixels: 4194304, max_side: 2048}}, usual: 512x512, seed: true}
+  capability: {operations: [generate], sizes: {free: {multiple: 8, min_pixels: 64, max_pixels: 4194304, max_side: 2048}}, usual: 512x512, formats: [png], seed: true, deliveries: [base64]}
   price: {per_image: 0.25}
   valid_from: 2020-01-01
   source: the box
