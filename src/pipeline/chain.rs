@@ -104,7 +104,8 @@ impl Pipeline {
         let reply = failed
             .reply
             .clone()
-            .filter(|_| plan.dialect.name() == call.dialect().name());
+            .filter(|_| plan.dialect.name() == call.dialect().name())
+            .filter(|reply| is_word(reply, failed.failure.kind));
         let mut rescued = Rescued::of_failure(&failed.failure, &plan.request.model, reply);
         if rescued.reply.is_none() {
             let message = &mut rescued.refusal.message;
@@ -262,6 +263,14 @@ impl Pipeline {
         call.route = Some(Routed { route, by });
         Ok(Next::Plan(Box::new(plan), Duration::ZERO))
     }
+}
+
+/// Whether a provider's answer without a picture tells its caller so: an error does, and so does a
+/// success that can be read. What cannot, and what is neither, would look like an answer.
+fn is_word(reply: &crate::wire::Reply, kind: FailureKind) -> bool {
+    let status = reply.head.status;
+    let is_read = matches!(kind, FailureKind::Safety | FailureKind::NoImage);
+    status.as_u16() >= 400 || status.is_success() && is_read && !reply.body.is_empty()
 }
 
 /// At a provider with deployments, which of them was asked.

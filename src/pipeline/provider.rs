@@ -146,3 +146,42 @@ impl Providers {
         self.by_name.values()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_goes_by_its_models_name_here_and_by_its_own_there() {
+        let provider = Provider {
+            name: "azure".into(),
+            dialects: Vec::new(),
+            hosts: Vec::new(),
+            upstream: None,
+            default: None,
+            key: None,
+            deployments: [
+                ("a", "gpt-image-2"),
+                ("b", "gpt-image-2"),
+                ("c", "gpt-image-1"),
+            ]
+            .map(|(name, model)| (name.to_owned(), model.to_owned()))
+            .into(),
+        };
+        let asked = |model: &str| ImageRequest::new(ModelId::new("azure", model), "a cat");
+        let mut own = asked("b");
+        provider.name_model(&mut own);
+        assert_eq!(own.model.model(), "gpt-image-2");
+        assert_eq!(
+            provider.spelt(&own).model.model(),
+            "b",
+            "as the app called it"
+        );
+        own.model = ModelId::new("azure", "gpt-image-1");
+        assert_eq!(provider.spelt(&own).model.model(), "c", "a rule moved it");
+        let routed = asked("gpt-image-2");
+        assert_eq!(provider.spelt(&routed).model.model(), "a");
+        let unknown = asked("dall-e-3");
+        assert_eq!(*provider.spelt(&unknown), unknown);
+    }
+}

@@ -17,7 +17,7 @@ use super::asking::{Overheard, Told};
 use super::call::{Arrived, Call};
 use super::chain::Served;
 use super::door::Door;
-use super::jobs::{Kind, Known, State, undelivered};
+use super::jobs::{Kind, Known, State, remembered, undelivered};
 use super::plan::Plan;
 use super::reading::Read;
 use super::rescue::Rescued;
@@ -122,7 +122,7 @@ impl Pipeline {
         let id = call.id().to_ascii_lowercase();
         let known = Arc::new(Known {
             credential: self.asker(call.dialect(), &call.arrived.head),
-            asked: Arc::clone(&call.asked),
+            asked: remembered(&call.asked),
             dialect: call.dialect(),
             base: self.base_of(&call.arrived),
             kind: Kind::Ours(Mutex::new(State::Running)),
@@ -153,6 +153,9 @@ impl Pipeline {
         };
         if let Kind::Ours(slot) = &ours.1.kind {
             *slot.lock() = state;
+            // Weighed anew, with its pictures.
+            let key = (Arc::clone(&call.arrived.provider.name), ours.0.clone());
+            self.jobs.known.insert(key, Arc::clone(&ours.1));
         }
     }
 
@@ -307,11 +310,14 @@ impl Pipeline {
         let (hears, overheard) = mpsc::channel(8);
         let known = Known {
             credential: self.asker(call.dialect(), &call.arrived.head),
-            asked: Arc::clone(&call.asked),
+            asked: remembered(&call.asked),
             dialect: call.dialect(),
             base: self.base_of(&call.arrived),
             kind: Kind::Theirs {
-                plan: Box::new(plan.clone()),
+                plan: Box::new(Plan {
+                    request: remembered(&plan.request),
+                    ..plan.clone()
+                }),
                 hears,
                 shared: AtomicBool::new(false),
             },

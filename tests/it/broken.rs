@@ -11,17 +11,18 @@ use serde_json::Value;
 use crate::harness::{Answer, Rig};
 use crate::stub::{Act, is_cut, nothing_is_held, provider, rig_at, send};
 
-const DIALECTS: [&str; 10] = [
-    "openai",
-    "azure",
-    "responses",
-    "stability",
-    "stability_v1",
-    "imagen",
-    "gemini",
-    "fal",
-    "replicate",
-    "bfl",
+/// Every dialect, with a provider that speaks it.
+const DIALECTS: [(&str, &str); 10] = [
+    ("openai", "openai"),
+    ("azure", "azure"),
+    ("responses", "openai"),
+    ("stability", "stability"),
+    ("stability_v1", "stability"),
+    ("imagen", "google"),
+    ("gemini", "google"),
+    ("fal", "fal"),
+    ("replicate", "replicate"),
+    ("bfl", "bfl"),
 ];
 
 /// A recorded call with its answer.
@@ -35,7 +36,7 @@ struct Recorded {
 }
 
 /// The first recorded call of a dialect that brought a picture, or a job.
-fn recorded(dialect: &'static str) -> Recorded {
+fn recorded((dialect, provider): (&'static str, &str)) -> Recorded {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dialect");
     let mut folders: Vec<PathBuf> = std::fs::read_dir(root.join(dialect))
         .unwrap()
@@ -53,7 +54,7 @@ fn recorded(dialect: &'static str) -> Recorded {
             )
         })
     };
-    let (folder, provider) = folders.iter().find_map(usable).unwrap();
+    let folder = folders.iter().find(|folder| usable(folder)).unwrap();
     let (first, headers, body) = message(&std::fs::read(folder.join("request.http")).unwrap());
     let mut words = first.split(' ');
     let mut head = RequestHead {
@@ -75,7 +76,7 @@ fn recorded(dialect: &'static str) -> Recorded {
         .collect();
     Recorded {
         dialect: by_name(dialect).unwrap(),
-        provider,
+        provider: provider.to_owned(),
         head,
         body,
         answer: (format!("{line}\r\n{kept}"), answer),
@@ -143,11 +144,6 @@ impl Recorded {
             Next::Failed(failure) => assert!(!failure.message.is_empty(), "{name}, {what}"),
             other => panic!("{name}, {what}: {other:?}"),
         }
-        assert!(
-            answer.text().contains("pixtoll"),
-            "{name}, {what}: {}",
-            answer.text()
-        );
     }
 }
 
@@ -155,8 +151,8 @@ impl Recorded {
 async fn what_an_app_sends_malformed_is_refused_in_its_own_dialect_and_reaches_nobody() {
     let rig = rig_at(provider(vec![Act::default()]).await).await;
     let mut sent = 0;
-    for name in DIALECTS {
-        let call = recorded(name);
+    for (name, provider_of) in DIALECTS {
+        let call = recorded((name, provider_of));
         let form = call
             .head
             .header("content-type")
@@ -204,8 +200,8 @@ async fn what_an_app_sends_malformed_is_refused_in_its_own_dialect_and_reaches_n
 
 #[tokio::test]
 async fn what_a_provider_answers_malformed_is_a_failure_in_the_callers_dialect() {
-    for name in DIALECTS {
-        let call = recorded(name);
+    for (name, provider_of) in DIALECTS {
+        let call = recorded((name, provider_of));
         let (head, body) = &call.answer;
         let with = |headers: &str, body: &[u8]| {
             let length = format!("content-length: {}\r\n", body.len());

@@ -519,7 +519,7 @@ impl Queue {
 /// The lines of one kind in the log, once there are `count`.
 async fn lines(dir: &std::path::Path, kind: &str, count: usize) -> Vec<Value> {
     let log = dir.join("state/decisions.jsonl");
-    for _ in 0..1500 {
+    for _ in 0..6000 {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let found: Vec<Value> = text
             .lines()
