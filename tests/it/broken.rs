@@ -47,12 +47,9 @@ fn recorded((dialect, provider): (&'static str, &str)) -> Recorded {
         let expect: Value =
             serde_json::from_slice(&std::fs::read(folder.join("expect.json")).unwrap()).unwrap();
         let outcome = expect["answer"]["outcome"].as_str();
-        (expect["submit"].is_null() && matches!(outcome, Some("ok" | "ask"))).then(|| {
-            (
-                folder.clone(),
-                expect["provider"].as_str().unwrap().to_owned(),
-            )
-        })
+        expect["submit"].is_null()
+            && matches!(outcome, Some("ok" | "ask"))
+            && expect["provider"] == provider
     };
     let folder = folders.iter().find(|folder| usable(folder)).unwrap();
     let (first, headers, body) = message(&std::fs::read(folder.join("request.http")).unwrap());
