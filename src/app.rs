@@ -21,15 +21,17 @@ use crate::action::{Class, World};
 use crate::cache::{Flights, Store};
 use crate::config::{self, Problem, Settings};
 use crate::current::Current;
+use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
-use crate::listen::{self, CONNECTIONS, Closer, Listener};
-use crate::pipeline::{Jobs, Pipeline, Policy, Provider, Providers};
+use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
+use crate::pipeline::{Jobs, LeftJob, Pipeline, Policy, Provider, Providers};
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
 use crate::proxy::access::Access;
 use crate::proxy::authority::{Authority, OwnCa};
 use crate::record::{Log, Mode, NoticeKind, NoticeLevel, Prompts, Rotation};
+use crate::room::Memory;
 use crate::sim::{Sim, SimOptions};
 use crate::task::Tasks;
 use crate::upstream::dial::{self, ProxyHop};
@@ -39,9 +41,10 @@ use prices::{InForce, Stamps, Watch};
 
 /// How long a stop waits for calls that are under way.
 const LAST_CALLS: Duration = Duration::from_secs(60);
-/// Pictures served under URLs of ours: for as long, and as many bytes.
+/// So long pictures are served under URLs of ours.
 const PICTURE_TTL: Duration = Duration::from_secs(3600);
-const PICTURE_BYTES: u64 = 256 << 20;
+/// The least and the most that they take of the memory, in bytes; between, half of what the cache may.
+const PICTURE_BYTES: (u64, u64) = (16 << 20, 256 << 20);
 
 /// What is said on the command line and not in the configuration.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +95,7 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), Sta
     let book = Arc::new(book(settings)?.on(&prices::today()));
     let mut problems = not_yet(settings);
     problems.extend(unknown_models(settings, &book));
+    problems.extend(unknown_deployments(settings, &book));
     let entries: Vec<plugin::Entry> = settings.plugins.iter().map(entry).collect();
     let book = Arc::new(Current::new(book));
     let prices = Arc::new(BookPrices::new(Arc::clone(&book), settings));
@@ -220,6 +224,24 @@ fn unknown_models(settings: &Settings, book: &Book) -> Vec<Problem> {
         .collect()
 }
 
+/// Deployments of models that the book does not know: whoever says what a deployment is wants it
+/// priced.
+fn unknown_deployments(settings: &Settings, book: &Book) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for provider in settings.providers.iter() {
+        for (deployment, model) in &provider.deployments {
+            let id = ModelId::new(&provider.name, model);
+            if book.model(&id).is_none() {
+                let place = format!("providers.{}.deployments.{deployment}", provider.name);
+                let message = format!("`{place}`: the price book does not know {id}");
+                let remedy = "correct the model's name, or add it to a price book under `prices`";
+                problems.push(Problem::anywhere("unknown_model", message).remedy(remedy));
+            }
+        }
+    }
+    problems
+}
+
 fn entry(entry: &config::PluginEntry) -> plugin::Entry {
     plugin::Entry {
         source: match &entry.source {
@@ -281,10 +303,11 @@ impl App {
             log,
             policy,
             tasks: tasks.clone(),
+            memory: Memory::new(settings.in_flight, Store::bound(settings.cache.memory)),
             jobs: Jobs::new(settings.job_ttl),
-            pictures: pictures(),
+            pictures: pictures(settings.cache.memory),
         });
-        pipeline.take_over_jobs().await;
+        let left = pipeline.take_over_jobs().await;
         let access = access(&settings, address, extras.app);
         let authority = Arc::new(authority);
         let current = Arc::new(Current::new(Arc::clone(&pipeline)));
@@ -304,6 +327,7 @@ impl App {
         let watching = Tasks::new();
         let rules = rules::Watch::new(settings.clone(), &pipeline.plugins, in_force.clone());
         watching.spawn(rules.run(closing.clone()));
+        watching.spawn(follow(Arc::clone(&pipeline), left, closing.clone()));
         watching.spawn(Watch::new(settings.clone(), stamps, in_force).run(closing));
         let presence = Presence::announce(&settings.state_dir, address);
         let warnings = warnings(&authority, &pipeline);
@@ -346,6 +370,14 @@ impl App {
             sim.stop(Duration::from_secs(1)).await;
         }
         left
+    }
+}
+
+/// Sees the jobs through that dead processes left, until the word to end.
+async fn follow(pipeline: Arc<Pipeline>, left: Vec<LeftJob>, mut closing: Closing) {
+    tokio::select! {
+        () = pipeline.follow_left(left) => {}
+        () = closing.closed() => {}
     }
 }
 
@@ -446,6 +478,7 @@ fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
                 Some(_) => Some(crate::secret::Secret::new(SIM_KEY)),
                 None => provider.api_key.clone(),
             },
+            deployments: provider.deployments.clone(),
         }
     }))
 }
@@ -535,9 +568,9 @@ fn access(settings: &Settings, address: SocketAddr, app: Option<(String, Vec<Str
     }
 }
 
-fn pictures() -> Cache<String, (crate::image::Format, crate::wire::Rope)> {
+fn pictures(memory: u64) -> Cache<String, (crate::image::Format, crate::wire::Rope)> {
     Cache::builder()
-        .max_capacity(PICTURE_BYTES)
+        .max_capacity((memory / 2).clamp(PICTURE_BYTES.0, PICTURE_BYTES.1))
         .weigher(|_, (_, rope): &(crate::image::Format, crate::wire::Rope)| {
             u32::try_from(rope.len()).unwrap_or(u32::MAX)
         })
@@ -648,3 +681,6 @@ impl Drop for Presence {
         let _ = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests;

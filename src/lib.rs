@@ -10,6 +10,7 @@ pub mod current;
 pub mod image;
 pub mod money;
 pub mod near;
+pub mod room;
 pub mod secret;
 pub mod task;
 pub mod wire;

@@ -17,6 +17,22 @@ use crate::task::Tasks;
 /// Connections served at once by default.
 pub const CONNECTIONS: usize = 1024;
 
+/// So long a client may take nothing of what is sent to it. It holds an answer in our memory.
+#[cfg(target_os = "linux")]
+const DEAF: Duration = Duration::from_secs(120);
+
+/// Has the system break a connection whose client takes nothing.
+#[cfg(target_os = "linux")]
+fn forget_the_deaf(stream: &TcpStream) {
+    let millis = u32::try_from(DEAF.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
+        tracing::debug!(%error, "a connection has no limit on how long its client may take nothing");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_the_deaf(_: &TcpStream) {}
+
 /// Says when everything is to end. Clones hear the same word.
 #[derive(Clone, Debug)]
 pub struct Closing(watch::Receiver<bool>);
@@ -90,6 +106,7 @@ impl Listener {
                 continue;
             };
             let _ = stream.set_nodelay(true);
+            forget_the_deaf(&stream);
             let serving = serve(stream, peer);
             tasks.spawn(async move {
                 serving.await;

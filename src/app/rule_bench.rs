@@ -186,6 +186,7 @@ fn arrive(pipeline: &Pipeline, call: &TestCall) -> Result<Arrived, String> {
     Ok(Arrived {
         head: Arc::new(head),
         body: message.body.to_bytes(),
+        room: Arc::new(pipeline.memory.room()),
         provider,
         destination,
         via: Via::Gateway,

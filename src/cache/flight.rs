@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{Entry, Key};
 use crate::image::{Delivery, Failure};
+use crate::room::Room;
 use crate::wire::{ReplyHead, Rope};
 
 /// The form an answer has: whom it can be given to as it is.
@@ -44,6 +45,8 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct State {
     pieces: Vec<Bytes>,
+    /// What the pieces take of the memory, for as long as anybody may read them.
+    room: Option<Arc<Room>>,
     ended: Option<End>,
     waiting: Vec<Waker>,
 }
@@ -65,6 +68,11 @@ impl Live {
             state: Mutex::default(),
             read: AtomicU64::new(0),
         })
+    }
+
+    /// Says which room the pieces lie in.
+    pub fn lies_in(&self, room: Arc<Room>) {
+        self.state.lock().room = Some(room);
     }
 
     /// Shows the next piece to everybody who reads.

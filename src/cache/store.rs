@@ -4,7 +4,7 @@
 //! arrived: an entry costs no copy to make and none to answer from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
@@ -15,6 +15,7 @@ use super::Key;
 use super::flight::Shape;
 use crate::image::{ImageResponse, ModelId};
 use crate::money::Usd;
+use crate::room::Room;
 use crate::wire::Reply;
 
 /// One purchase.
@@ -34,6 +35,8 @@ pub struct Entry {
     pub ttl: Duration,
     /// Its caller went away before the answer was whole.
     pub unreceived: AtomicBool,
+    /// What its bytes take of the memory.
+    pub rooms: Vec<Arc<Room>>,
 }
 
 /// An answer in the bytes it came in, decoded.
@@ -56,16 +59,8 @@ impl Entry {
     fn weight(&self) -> u32 {
         let body = self.original.as_ref().map_or_else(
             || {
-                self.response
-                    .images
-                    .iter()
-                    .map(|image| match &image.picture {
-                        crate::image::Picture::Raw(rope) | crate::image::Picture::Base64(rope) => {
-                            rope.len()
-                        }
-                        crate::image::Picture::Url(url) => url.len(),
-                    })
-                    .sum()
+                let images = self.response.images.iter();
+                images.map(|image| image.picture.len()).sum()
             },
             |original| original.reply.body.len(),
         );
@@ -84,6 +79,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// The part of the store's bytes that such memories may take.
 const REMEMBERED_SHARE: u64 = 8;
 
+/// The part of the store's bytes by which it may be too large for a moment.
+const FRESH_SHARE: u64 = 32;
+
 /// Equal calls that follow each other within this time count as made at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
@@ -98,6 +96,10 @@ pub struct Store {
     recent: Cache<u128, Arc<Entry>>,
     /// The place of a call among equal ones at once, for clients that mean them to differ.
     crowd: Cache<u128, Arc<AtomicU32>>,
+    /// Bytes that were put in since what is too much was last let go of.
+    fresh: Arc<AtomicU64>,
+    /// So many of them may come together.
+    most_fresh: u64,
 }
 
 struct OwnTtl;
@@ -119,6 +121,11 @@ impl Expiry<u128, Arc<Entry>> for OwnTtl {
 }
 
 impl Store {
+    /// What a store of `capacity` bytes may hold in all.
+    pub fn bound(capacity: u64) -> u64 {
+        capacity + capacity / REMEMBERED_SHARE
+    }
+
     /// A store of at most `capacity` bytes.
     pub fn new(capacity: u64) -> Store {
         Store {
@@ -144,6 +151,8 @@ impl Store {
                 .max_capacity(TURNS)
                 .time_to_idle(AT_ONCE)
                 .build(),
+            fresh: Arc::default(),
+            most_fresh: capacity / FRESH_SHARE,
         }
     }
 
@@ -156,8 +165,15 @@ impl Store {
 
     /// Keeps a purchase. One that is to live for no time at all is not kept.
     pub fn put(&self, entry: Arc<Entry>) {
-        if !entry.ttl.is_zero() {
-            self.entries.insert(entry.key.hash(), entry);
+        if entry.ttl.is_zero() {
+            return;
+        }
+        let weight = u64::from(entry.weight());
+        self.entries.insert(entry.key.hash(), entry);
+        // By itself the cache lets go in batches of many entries: of large ones these are half of it.
+        if self.fresh.fetch_add(weight, Ordering::Relaxed) + weight > self.most_fresh {
+            self.fresh.store(0, Ordering::Relaxed);
+            self.entries.run_pending_tasks();
         }
     }
 
@@ -255,6 +271,7 @@ mod tests {
             bought_at: Instant::now(),
             ttl,
             unreceived: AtomicBool::new(false),
+            rooms: Vec::new(),
         })
     }
 

@@ -77,6 +77,8 @@ pub struct Settings {
     pub plugins: Vec<PluginEntry>,
     pub classes: BTreeMap<String, Class>,
     pub cache: CacheSettings,
+    /// Bytes of requests and answers under way, all together; at least [`crate::room::LEAST`].
+    pub in_flight: u64,
     pub budgets: Vec<Budget>,
     /// Held for an image of a model that the price book does not know. More than zero.
     pub unpriced_hold: Usd,
@@ -126,6 +128,7 @@ impl Settings {
             plugins: Vec::new(),
             classes: BTreeMap::new(),
             cache: CacheSettings::default(),
+            in_flight: storage::IN_FLIGHT,
             budgets: Vec::new(),
             unpriced_hold: spend::UNPRICED_HOLD,
             attempts: ATTEMPTS,
@@ -345,6 +348,9 @@ fn read_storage(raw: &Raw<'_>, settings: &mut Settings, reader: &mut Reader<'_>)
     let state = settings.state_dir.clone();
     if let Some(field) = &raw.cache {
         settings.cache = storage::cache(field, reader);
+    }
+    if let Some(field) = &raw.in_flight {
+        settings.in_flight = storage::in_flight(field, reader).unwrap_or(settings.in_flight);
     }
     settings.ledger = storage::ledger(raw.ledger.as_ref(), &state, reader);
     if let Some(field) = &raw.ledger_sync {

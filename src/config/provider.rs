@@ -29,6 +29,8 @@ pub struct Provider {
     /// For calls that a rule sends here; an app's own key passes through.
     pub api_key: Option<Secret>,
     pub limits: Limits,
+    /// The model behind each deployment, where models go by names of the account's own (Azure).
+    pub deployments: BTreeMap<String, String>,
 }
 
 /// Bounds on what is sent to a provider, an instance of pixtoll.
@@ -59,6 +61,7 @@ impl Provider {
             default_upstream: known.upstream.map(Upstream::https),
             api_key: None,
             limits: Limits::default(),
+            deployments: BTreeMap::new(),
         }
     }
 }
@@ -205,6 +208,9 @@ fn provider(
     if let Some(field) = &raw.limits {
         provider.limits = limits(field, reader);
     }
+    if let Some(field) = &raw.deployments {
+        deployments(field, &mut provider, reader);
+    }
     if provider.default_upstream.is_none() {
         provider.default_upstream = provider.hosts.first().map(|host| Upstream::https(host));
     }
@@ -313,6 +319,43 @@ fn hosts(field: &Field<'_>, provider: &mut Provider, all: &Providers, reader: &m
         if !provider.hosts.contains(&host) {
             provider.hosts.push(host);
         }
+    }
+}
+
+/// The dialects of providers whose models are deployed under names of one's own.
+const DEPLOYED: &str = "azure";
+
+/// Reads `deployments`: the model behind each name.
+fn deployments(field: &Field<'_>, provider: &mut Provider, reader: &mut Reader<'_>) {
+    if !provider.dialects.contains(&DEPLOYED) {
+        let why = format!(
+            "`{}` has no deployments: its models go by their own names",
+            provider.name
+        );
+        let remedy = format!("take it out; only providers with `dialect: {DEPLOYED}` have them");
+        return reader.bad(field, why, remedy);
+    }
+    let mut problems = Vec::new();
+    let entries = field.entries(&mut problems);
+    reader.problems.append(&mut problems);
+    for (deployment, field) in entries {
+        let Some(model) = reader.text(&field, "gpt-image-2") else {
+            continue;
+        };
+        let prefix = format!("{}/", provider.name);
+        let model = model.strip_prefix(&prefix).unwrap_or(&model);
+        if model.is_empty() || model.contains('/') {
+            let why = format!("`{model}` is no model of `{}`", provider.name);
+            reader.bad(
+                &field,
+                why,
+                "write the model's own name, like `gpt-image-2`",
+            );
+            continue;
+        }
+        provider
+            .deployments
+            .insert(deployment.to_owned(), model.to_owned());
     }
 }
 

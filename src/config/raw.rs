@@ -160,6 +160,7 @@ section! {
         plugins = "plugins",
         classes = "classes",
         cache = "cache",
+        in_flight = "in_flight",
         budgets = "budgets",
         unpriced_hold = "unpriced_hold",
         attempts = "attempts",
@@ -189,6 +190,7 @@ section! {
         upstream = "upstream",
         api_key = "api_key",
         limits = "limits",
+        deployments = "deployments",
     }
 }
 

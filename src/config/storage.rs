@@ -148,6 +148,20 @@ pub(super) fn cache(field: &Field<'_>, reader: &mut Reader<'_>) -> CacheSettings
     cache
 }
 
+/// Of requests and answers under way: some hundred large ones at once.
+pub(super) const IN_FLIGHT: u64 = 512 << 20;
+
+/// Reads `in_flight`.
+pub(super) fn in_flight(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<u64> {
+    let bytes = reader.bytes(field, "512MiB")?;
+    if bytes < crate::room::LEAST {
+        let why = "there would be no room for one picture".to_owned();
+        reader.bad(field, why, "16MiB is the least".to_owned());
+        return None;
+    }
+    Some(bytes)
+}
+
 /// Reads `ledger`; by default it lies in the state directory.
 pub(super) fn ledger(field: Option<&Field<'_>>, state: &Path, reader: &mut Reader<'_>) -> Ledger {
     let default = Ledger::Sqlite(state.join("ledger.db"));

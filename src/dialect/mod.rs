@@ -18,6 +18,8 @@ pub mod query;
 mod replicate;
 mod stability;
 mod stability_v1;
+#[cfg(test)]
+mod toy;
 mod wait;
 mod whole;
 
@@ -43,6 +45,10 @@ pub const NOTE: char = '@';
 /// nothing of what it asks for. It stays with the provider when a call changes dialects there.
 pub const PLACE: &str = "@place";
 
+/// The extra field with the name that the app called its model by, where that is a deployment of its
+/// own.
+pub const DEPLOYMENT: &str = "@deployed";
+
 /// Every dialect of this release.
 pub static ALL: &[&dyn Dialect] = &[
     &openai::OpenAi,
@@ -55,6 +61,8 @@ pub static ALL: &[&dyn Dialect] = &[
     &fal::Fal,
     &replicate::Replicate,
     &bfl::Bfl,
+    #[cfg(test)]
+    &toy::Toy,
 ];
 
 /// The dialect of that name.

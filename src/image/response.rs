@@ -15,6 +15,20 @@ pub enum Picture {
     Url(String),
 }
 
+impl Picture {
+    /// Bytes that it takes where it lies.
+    pub fn len(&self) -> usize {
+        match self {
+            Picture::Raw(rope) | Picture::Base64(rope) => rope.len(),
+            Picture::Url(url) => url.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// One finished picture and what is known of it.
 #[derive(Clone, Debug)]
 pub struct Image {

@@ -29,6 +29,13 @@ CREATE TABLE IF NOT EXISTS jobs (
     at       INTEGER NOT NULL,
     PRIMARY KEY (provider, id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS job_ends (
+    provider TEXT NOT NULL,
+    id       TEXT NOT NULL,
+    line     TEXT,
+    question TEXT,
+    PRIMARY KEY (provider, id)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// A job that an app was told of.
@@ -46,6 +53,10 @@ pub struct KeptJob {
     /// Not the provider's: its answers are ours to give.
     pub ours: bool,
     pub at: Timestamp,
+    /// Its call's line for the decision log, should this process not live to write it.
+    pub line: Option<String>,
+    /// Where the provider is asked about it next, as a URL; `None` where it takes more than one.
+    pub question: Option<String>,
 }
 
 impl Ledger {
@@ -67,7 +78,27 @@ impl Ledger {
             .bind(job.model.as_str().to_owned())
             .bind(job.ours)
             .bind(job.at.as_microsecond());
+        database.run(statement).await?;
+        let sql = "INSERT OR REPLACE INTO job_ends (provider, id, line, question) \
+                   VALUES (?1, ?2, ?3, ?4)";
+        let statement = sqlx::query(sql)
+            .bind(job.provider.clone())
+            .bind(job.id.clone())
+            .bind(job.line.clone())
+            .bind(job.question.clone());
         database.run(statement).await
+    }
+
+    /// Forgets the line of a job: it is in the decision log.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn told_job(&self, provider: &str, id: &str) -> Result<(), LedgerError> {
+        let sql = "UPDATE job_ends SET line = NULL WHERE provider = ?1 AND id = ?2";
+        let statement = sqlx::query(sql)
+            .bind(provider.to_owned())
+            .bind(id.to_owned());
+        self.shared().database.run(statement).await
     }
 
     /// Forgets a job: its charge is known, or nobody will ever know it.
@@ -75,10 +106,16 @@ impl Ledger {
     /// # Errors
     /// When the database fails.
     pub async fn end_job(&self, provider: &str, id: &str) -> Result<(), LedgerError> {
-        let statement = sqlx::query("DELETE FROM jobs WHERE provider = ?1 AND id = ?2")
-            .bind(provider.to_owned())
-            .bind(id.to_owned());
-        self.shared().database.run(statement).await
+        for sql in [
+            "DELETE FROM jobs WHERE provider = ?1 AND id = ?2",
+            "DELETE FROM job_ends WHERE provider = ?1 AND id = ?2",
+        ] {
+            let statement = sqlx::query(sql)
+                .bind(provider.to_owned())
+                .bind(id.to_owned());
+            self.shared().database.run(statement).await?;
+        }
+        Ok(())
     }
 
     /// The jobs that are kept, each with its attempt as far as the database has it.
@@ -140,7 +177,7 @@ impl Database {
 
     async fn jobs(&self) -> Result<Vec<KeptJob>, LedgerError> {
         let failed = |error| self.error("a question about jobs", error);
-        let found = sqlx::query("SELECT * FROM jobs")
+        let found = sqlx::query("SELECT * FROM jobs LEFT JOIN job_ends USING (provider, id)")
             .fetch_all(self.readers())
             .await
             .map_err(failed)?;
@@ -162,6 +199,8 @@ impl Database {
                 model: self.model_of_job(row)?,
                 ours: row.try_get::<i64, _>("ours").map_err(failed)? != 0,
                 at: Timestamp::from_microsecond(at).unwrap_or(Timestamp::UNIX_EPOCH),
+                line: row.try_get("line").map_err(failed)?,
+                question: row.try_get("question").map_err(failed)?,
             });
         }
         Ok(jobs)

@@ -1,5 +1,6 @@
 //! The last stations: the answer in the caller's dialect, and the record of how it came to be.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -21,6 +22,7 @@ use crate::money::Usd;
 use crate::record::{
     AnswerRecord, AnsweredFrom, CacheStatus, Delivered, ErrorBy, ErrorRecord, Lever, Step,
 };
+use crate::room::Room;
 use crate::wire::{Reply, ReplyHead};
 
 /// What is left to wait for when the answer has been handed over.
@@ -43,6 +45,11 @@ impl Pipeline {
         let mut status = 200;
         let mut fitted = None;
         if !door.is_open() {
+            let mut rooms = Vec::new();
+            if let Ok(served) = outcome {
+                rooms.clone_from(&served.entry.rooms);
+                rooms.extend(self.room_to_word(call, served).await);
+            }
             let (mut reply, no_retry) = match outcome {
                 Ok(served) => match self.fitted(call, served).await {
                     Some(response) => {
@@ -63,7 +70,7 @@ impl Pipeline {
                 .head
                 .headers
                 .insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-            door.open(reply.head, Body::from(reply.body));
+            door.open(reply.head, Body::from(reply.body).lying_in(rooms));
         }
         Handover {
             door,
@@ -71,6 +78,20 @@ impl Pipeline {
             status,
             fitted,
         }
+    }
+
+    /// Room for an answer that is made anew: in base64 a picture takes four thirds of what it takes
+    /// in bytes.
+    async fn room_to_word(&self, call: &Call, served: &Served) -> Option<Arc<Room>> {
+        if served.entry.as_it_came(shape_of(call)).is_some() && !call.change.fit_requested {
+            return None;
+        }
+        let images = served.entry.response.images.iter();
+        let bytes: usize = images.map(|image| image.picture.len()).sum();
+        let room = Arc::new(self.memory.room());
+        let bytes = (bytes / 3 * 4).min(self.memory.largest_answer());
+        self.make_room(&room, bytes).await;
+        Some(room)
     }
 
     /// The answer in the caller's words: as it came where that is what it asked for.
@@ -272,7 +293,7 @@ impl Pipeline {
 
     /// What the call is measured against: the quote as asked, or its successor's where the asked
     /// model is gone and would have cost nothing because it makes nothing.
-    fn yardstick(&self, call: &Call) -> Option<Usd> {
+    pub(super) fn yardstick(&self, call: &Call) -> Option<Usd> {
         if !call.decision.asked.retired {
             return call.asked_quote.as_ref().map(|quote| quote.expected);
         }

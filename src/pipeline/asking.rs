@@ -3,11 +3,11 @@
 //! A question costs nothing and may be put again, whatever became of the last one. The pauses
 //! grow; where an app asks about the same job, its own questions count and ours keep silent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Request, Response, Uri};
-use http_body_util::{BodyExt, Limited};
+use http::{Request, Response, Uri};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -18,21 +18,22 @@ use crate::bill::{Codes, Usage};
 use crate::dialect::job::Job;
 use crate::dialect::{Dialect, Next};
 use crate::image::{Billed, Failure, FailureKind, ImageRequest, Sent};
+use crate::room::Room;
 use crate::upstream::decode::Decoder;
 use crate::upstream::{Destination, Inbound, Outbound, strip_hop_by_hop};
 use crate::wire::{Message, ReplyHead, Rope};
 
 /// No answer about a job is read past this; a picture within one is the largest that comes.
-const LARGEST: usize = 64 << 20;
+pub(super) const LARGEST: usize = 64 << 20;
 /// The longest pause between two questions.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The same where an app asks about the job itself.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 const FIRST_SILENCE: Duration = Duration::from_secs(5);
 /// So long an app has to fetch what it was told is there.
 const ITS_TURN: Duration = Duration::from_secs(2);
 /// One question's answer comes within this, or it is put again.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// So often a question is put that brings nothing.
 const TRIES: u32 = 6;
 
@@ -42,6 +43,8 @@ pub(super) struct Told {
     pub(super) next: Next,
     pub(super) head: ReplyHead,
     pub(super) body: Rope,
+    /// What the body takes of the memory.
+    pub(super) room: Arc<Room>,
 }
 
 /// What an app was answered about a job, as it went by.
@@ -99,7 +102,7 @@ impl Pipeline {
                     };
                 }
             };
-            place = self.place_of(plan, &job, place);
+            place = plan.provider.asked_at(job.host.as_ref(), place);
             so_far.note(job);
             let wait = match (listens, after.is_zero()) {
                 (true, true) => ITS_TURN,
@@ -138,18 +141,6 @@ impl Pipeline {
         }
     }
 
-    /// Where a question goes: where the provider is configured to be, else where its answer says,
-    /// if that is a host of its own.
-    fn place_of(&self, plan: &Plan, job: &Job, before: Destination) -> Destination {
-        let hosts = &plan.provider.hosts;
-        match &job.host {
-            Some(host) if plan.provider.upstream.is_none() && hosts.contains(host) => {
-                Destination::https(host, 443)
-            }
-            _ => before,
-        }
-    }
-
     /// Puts one question until it is answered.
     async fn question(
         &self,
@@ -173,7 +164,7 @@ impl Pipeline {
             let request = self.question_message(call, plan, message);
             let why = match self.upstream.send(place, request, PATIENCE).await {
                 Err(error) => error.message,
-                Ok(response) => match told(plan, response).await {
+                Ok(response) => match self.told(plan, response).await {
                     Err(why) => why,
                     Ok(told) => match passing(&told.next) {
                         Some(asked) if !last => {
@@ -194,23 +185,43 @@ impl Pipeline {
 
     /// A question as it goes out, with the key that paid for the job.
     fn question_message(&self, call: &Call, plan: &Plan, message: &Message) -> Request<Outbound> {
-        let mut headers = message.headers.clone();
-        let own = HeaderValue::from_static(concat!("pixtoll/", env!("CARGO_PKG_VERSION")));
-        headers.insert(USER_AGENT, own);
+        let mut request = question_request(message);
+        let headers = request.headers_mut();
         if plan.own_credential {
             let name = plan.dialect.key_header();
             if let Some(key) = call.arrived.head.headers.get(name) {
                 headers.insert(name, key.clone());
             }
         } else if let Some(key) = &plan.provider.key {
-            plan.dialect.authorize(&mut headers, key.expose());
+            plan.dialect.authorize(headers, key.expose());
         }
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut request = Request::new(Outbound::from(message.body.clone()));
-        *request.method_mut() = message.method.clone();
-        *request.uri_mut() = Uri::from(message.target.clone());
-        *request.headers_mut() = headers;
         request
+    }
+}
+
+/// A question as it goes out, without a key.
+pub(super) fn question_request(message: &Message) -> Request<Outbound> {
+    let mut request = Request::new(Outbound::from(message.body.clone()));
+    *request.method_mut() = message.method.clone();
+    *request.uri_mut() = Uri::from(message.target.clone());
+    let headers = request.headers_mut();
+    headers.clone_from(&message.headers);
+    let own = HeaderValue::from_static(concat!("pixtoll/", env!("CARGO_PKG_VERSION")));
+    headers.insert(USER_AGENT, own);
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    request
+}
+
+impl Pipeline {
+    /// Reads an answer about the job of `plan`.
+    async fn told(&self, plan: &Plan, response: Response<Inbound>) -> Result<Told, String> {
+        let (parts, body) = response.into_parts();
+        let (body, room) = self.read_whole(body, LARGEST, PATIENCE).await?;
+        let head = ReplyHead {
+            status: parts.status,
+            headers: parts.headers,
+        };
+        read(plan.dialect, &plan.request, head, body.into(), room).await
     }
 }
 
@@ -221,32 +232,18 @@ async fn next_heard(overheard: &mut Option<mpsc::Receiver<Overheard>>) -> Option
     }
 }
 
-/// Reads an answer about the job of `plan`.
-async fn told(plan: &Plan, response: Response<Inbound>) -> Result<Told, String> {
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, LARGEST).collect();
-    let body = match tokio::time::timeout(PATIENCE, body).await {
-        Ok(body) => body.map_err(|error| format!("the answer broke off: {error}"))?,
-        Err(_) => return Err("the answer stopped coming".to_owned()),
-    };
-    let body = body.to_bytes().into();
-    read(
-        plan.dialect,
-        &plan.request,
-        parts.status,
-        parts.headers,
-        body,
-    )
-}
-
 /// Reads an answer that is whole. `head` and `body` of what it tells are decoded.
-pub(super) fn read(
+pub(super) async fn read(
     dialect: &dyn Dialect,
     request: &ImageRequest,
-    status: http::StatusCode,
-    mut headers: HeaderMap,
+    head: ReplyHead,
     body: Rope,
+    room: Arc<Room>,
 ) -> Result<Told, String> {
+    let ReplyHead {
+        status,
+        mut headers,
+    } = head;
     strip_hop_by_hop(&mut headers);
     let encoding = headers.remove(CONTENT_ENCODING);
     let encoding = encoding.as_ref().and_then(|value| value.to_str().ok());
@@ -254,7 +251,9 @@ pub(super) fn read(
         None => body,
         Some(mut decoder) => {
             let plain = decoder.feed(&body.to_bytes()).map_err(|e| e.to_string())?;
-            Rope::from(plain)
+            let plain = Rope::from(plain);
+            room.grow(plain.len()).await;
+            plain
         }
     };
     headers.remove(CONTENT_LENGTH);
@@ -267,6 +266,7 @@ pub(super) fn read(
         next: reader.finish(&body),
         head,
         body,
+        room,
     })
 }
 
@@ -286,7 +286,7 @@ pub(super) fn passing(next: &Next) -> Option<Option<Duration>> {
 }
 
 /// A question that was refused says nothing of the job: nobody knows what that cost.
-fn certain(mut told: Told) -> Told {
+pub(super) fn certain(mut told: Told) -> Told {
     if let Next::Failed(failure) = &mut told.next {
         let of_the_question = matches!(
             failure.kind,

@@ -29,6 +29,9 @@ use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::wire::Reply;
 
+/// The variant of calls that keep to themselves: their keys are nobody else's.
+const APART: u32 = u32::MAX;
+
 impl Pipeline {
     /// Comes by the picture of `plan`: from memory, with others, or by buying it.
     pub(super) async fn attempt(
@@ -55,10 +58,15 @@ impl Pipeline {
             self.note_would(call, &key);
             return self.purchase(call, plan, &key, None, wait, door).await;
         }
-        if mode == CacheMode::Off && !is_retry {
-            return self.purchase(call, plan, &key, None, wait, door).await;
-        }
         let id = call.id();
+        if mode == CacheMode::Off && !is_retry {
+            // Its app's own retry may join it while it runs, and nobody else.
+            let pilot = match self.flights.join(&key, &id) {
+                Joined::Leads(pilot) => Some(pilot),
+                Joined::Follows(_) => None,
+            };
+            return self.purchase(call, plan, &key, pilot, wait, door).await;
+        }
         loop {
             if let Some(entry) = known(&key) {
                 return Got::Served(self.hit(call, plan, entry));
@@ -90,6 +98,9 @@ impl Pipeline {
     fn key_for(&self, call: &mut Call, plan: &Plan, mode: CacheMode) -> Key {
         if let Some(CacheScope::Everyone) = call.cache.scope {
             call.share();
+        }
+        if mode == CacheMode::Off && self.policy.mode == Mode::Enforce {
+            call.variant = APART;
         }
         let mut key = self.key_of(call, &plan.request);
         let may_vary = plan.request.seed.is_none() && call.variant == 0 && mode == CacheMode::Use;
@@ -311,8 +322,10 @@ impl Pipeline {
             body,
             live,
             last,
+            room,
             ..
         } = read;
+        call.rooms = vec![room];
         let show_rest = |live: &Option<Arc<Live>>| {
             if let Some(live) = live {
                 live.push(last.clone());
@@ -399,6 +412,7 @@ impl Pipeline {
             bought_at: Instant::now(),
             ttl,
             unreceived: std::sync::atomic::AtomicBool::new(false),
+            rooms: call.rooms.clone(),
         });
         if plan.part {
             return entry;
@@ -407,7 +421,10 @@ impl Pipeline {
             entry.response.images.len() >= plan.request.n as usize && entry.response.withheld == 0;
         let stores = matches!(call.cache_mode(), CacheMode::Use | CacheMode::Refresh);
         call.decision.cache.ttl_s = Some(ttl.as_secs());
-        if stores && whole && !ttl.is_zero() {
+        if !call.rooms.iter().all(|room| room.may_be_kept()) {
+            let why = "the picture is not kept: the calls under way take all the memory";
+            call.decision.notes.push(why.to_owned());
+        } else if stores && whole && !ttl.is_zero() {
             self.store.put(Arc::clone(&entry));
             call.decision.cache.stored = self.policy.mode == Mode::Enforce;
         } else {

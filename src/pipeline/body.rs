@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::cache::Live;
 use crate::cache::flight::{End, Reading};
 use crate::record::Delivered;
+use crate::room::Room;
 use crate::upstream::Inbound;
 use crate::wire::Rope;
 
@@ -34,6 +35,8 @@ pub struct Body {
     given: u64,
     finished: bool,
     receipt: Option<oneshot::Sender<(Delivered, u64)>>,
+    /// What its bytes take of the memory, until they are all with the caller.
+    rooms: Vec<Arc<Room>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,7 @@ impl Body {
             given: 0,
             finished: false,
             receipt: None,
+            rooms: Vec::new(),
         }
     }
 
@@ -81,6 +85,13 @@ impl Body {
     /// An answer on a connection of its own.
     pub fn incoming(incoming: Incoming) -> Body {
         Body::of(Kind::Incoming(incoming))
+    }
+
+    /// Says which rooms its bytes lie in.
+    #[must_use]
+    pub(super) fn lying_in(mut self, rooms: Vec<Arc<Room>>) -> Body {
+        self.rooms = rooms;
+        self
     }
 
     /// Asks for word of how much was taken, once the body is dropped.

@@ -12,6 +12,7 @@ use super::rescue::Rescued;
 use crate::cache::Entry;
 use crate::dialect::picture;
 use crate::image::{Delivery, Image, ImageResponse, Picture};
+use crate::room::Room;
 
 /// The largest picture that is fetched.
 const LARGEST: usize = 64 << 20;
@@ -33,7 +34,7 @@ impl Pipeline {
             return Ok(served);
         }
         match self.fetched(entry).await {
-            Ok(response) => served.entry = self.replace(entry, response),
+            Ok((response, rooms)) => served.entry = self.replace(entry, response, rooms),
             Err(why) => call
                 .decision
                 .notes
@@ -42,16 +43,18 @@ impl Pipeline {
         Ok(served)
     }
 
-    async fn fetched(&self, entry: &Entry) -> Result<ImageResponse, String> {
+    async fn fetched(&self, entry: &Entry) -> Result<(ImageResponse, Vec<Arc<Room>>), String> {
         // A provider that is configured to be in this net keeps its pictures there.
         let provider = self.providers.named(entry.model.provider());
         let anywhere = provider.is_some_and(|provider| provider.upstream.is_some());
         let mut response = entry.response.clone();
+        let mut rooms = entry.rooms.clone();
         for image in &mut response.images {
             let Picture::Url(url) = &image.picture else {
                 continue;
             };
-            let fetched = self.upstream.fetch(url, LARGEST, anywhere).await;
+            let room = Arc::new(self.memory.room());
+            let fetched = self.upstream.fetch(url, LARGEST, anywhere, &room).await;
             let fetched = fetched.map_err(|error| error.to_string())?;
             let found = picture::image(Picture::Raw(fetched.body), fetched.format)
                 .ok_or("there is nothing at its address")?;
@@ -60,11 +63,18 @@ impl Pipeline {
                 revised_prompt: image.revised_prompt.take(),
                 ..found
             };
+            rooms.push(room);
         }
-        Ok(response)
+        Ok((response, rooms))
     }
 
-    fn replace(&self, entry: &Arc<Entry>, response: ImageResponse) -> Arc<Entry> {
+    fn replace(
+        &self,
+        entry: &Arc<Entry>,
+        response: ImageResponse,
+        rooms: Vec<Arc<Room>>,
+    ) -> Arc<Entry> {
+        let may_be_kept = rooms.iter().all(|room| room.may_be_kept());
         let fetched = Arc::new(Entry {
             key: entry.key.clone(),
             response,
@@ -75,9 +85,10 @@ impl Pipeline {
             bought_at: entry.bought_at,
             ttl: entry.ttl,
             unreceived: AtomicBool::new(entry.unreceived.load(Ordering::Acquire)),
+            rooms,
         });
         let kept = self.store.get(&entry.key);
-        if kept.is_some_and(|kept| Arc::ptr_eq(&kept, entry)) {
+        if may_be_kept && kept.is_some_and(|kept| Arc::ptr_eq(&kept, entry)) {
             self.store.put(Arc::clone(&fetched));
         }
         fetched

@@ -16,6 +16,7 @@ use crate::dialect::job::Submit;
 use crate::dialect::{Dialect, Unreadable};
 use crate::image::{ImageRequest, Operation};
 use crate::record::{By, Decision};
+use crate::room::Room;
 use crate::upstream::Destination;
 use crate::wire::RequestHead;
 
@@ -87,6 +88,8 @@ impl std::fmt::Debug for Recognised {
 pub struct Arrived {
     pub head: Arc<RequestHead>,
     pub body: Bytes,
+    /// What the body takes of the memory, for as long as anybody may send it.
+    pub room: Arc<Room>,
     pub provider: Arc<Provider>,
     /// Where the app addressed it.
     pub destination: Destination,
@@ -138,6 +141,8 @@ pub(super) struct Call {
     pub(super) holds: bool,
     /// They have spoken of the answer.
     pub(super) judged: bool,
+    /// What the answer that was bought takes of the memory.
+    pub(super) rooms: Vec<Arc<Room>>,
     pub(super) decision: Decision,
 }
 

@@ -149,8 +149,14 @@ impl Pipeline {
         let reply = failed
             .reply
             .clone()
-            .filter(|_| plan.dialect.name() == call.dialect().name());
-        Rescued::of_failure(&failed.failure, &plan.request.model, reply)
+            .filter(|_| plan.dialect.name() == call.dialect().name())
+            .filter(|reply| is_word(reply, failed.failure.kind));
+        let mut rescued = Rescued::of_failure(&failed.failure, &plan.request.model, reply);
+        if rescued.reply.is_none() {
+            let message = &mut rescued.refusal.message;
+            message.push_str(&deployed(plan, failed.failure.kind));
+        }
+        rescued
     }
 
     /// Asks the plugins what to try next; the first that answers decides.
@@ -303,6 +309,28 @@ impl Pipeline {
         call.change.fit_requested |= route.change.fit_requested;
         call.route = Some(Routed { route, by });
         Ok(Next::Plan(Box::new(plan), Duration::ZERO))
+    }
+}
+
+/// Whether a provider's answer without a picture tells its caller so: an error does, and so does a
+/// success that can be read. What cannot, and what is neither, would look like an answer.
+fn is_word(reply: &crate::wire::Reply, kind: FailureKind) -> bool {
+    let status = reply.head.status;
+    let is_read = matches!(kind, FailureKind::Safety | FailureKind::NoImage);
+    status.as_u16() >= 400 || status.is_success() && is_read && !reply.body.is_empty()
+}
+
+/// At a provider with deployments, which of them was asked.
+fn deployed(plan: &Plan, kind: FailureKind) -> String {
+    let provider = &plan.provider;
+    let model = plan.request.model.model();
+    match provider.deployment_for(&plan.request) {
+        Some(deployment) => format!(" (deployment `{deployment}`)"),
+        None if provider.deployments.is_empty() || kind != FailureKind::Retired => String::new(),
+        None => format!(
+            " (`providers.{0}.deployments` has no deployment of {model}, so `{model}` itself was asked)",
+            provider.name
+        ),
     }
 }
 

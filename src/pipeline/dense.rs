@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 /// The first block of an answer of unknown length; each further one is as large as all before.
 const FIRST: usize = 8 << 10;
 const LARGEST: usize = 256 << 10;
+/// An answer of known length lies in one block, up to this: the allocator rounds each of several up.
+const WHOLE: usize = 16 << 20;
 
 /// Takes an answer's bytes, piece by piece.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Dense {
     /// The size of the next block, for `data` bytes at least.
     fn next(&self, data: usize) -> usize {
         let wanted = match self.left {
-            Some(left) => left.min(LARGEST),
+            Some(left) => left.min(WHOLE),
             None => self.taken.clamp(FIRST, LARGEST),
         };
         wanted.max(data)

@@ -16,8 +16,10 @@ use crate::dialect::{Dialect, Refusal};
 use crate::image::{FailureKind, ImageRequest, ImageResponse};
 use crate::ledger::KeptJob;
 
-/// Jobs that are remembered at once.
-const MOST: u64 = 100_000;
+/// Bytes that remembered jobs take together, pictures that wait for their apps among them.
+const MOST_BYTES: u64 = 128 << 20;
+/// What a job takes besides its pictures.
+const OVERHEAD: usize = 2048;
 
 /// All jobs that apps may ask about, by provider and id. A clone has the same ones.
 #[derive(Clone, Debug)]
@@ -48,7 +50,14 @@ pub(super) enum Kind {
     },
     Ours(Mutex<State>),
     /// The provider's own, submitted to a process that is dead.
-    Left(KeptJob),
+    Left(Left),
+}
+
+/// A provider's job whose process is dead.
+pub(super) struct Left {
+    pub(super) job: KeptJob,
+    /// Its charge is written, or nobody will ever know it.
+    pub(super) ended: AtomicBool,
 }
 
 /// How a job of ours stands.
@@ -56,6 +65,33 @@ pub(super) enum State {
     Running,
     Done(Box<ImageResponse>),
     Failed(Box<Refusal>),
+}
+
+impl Known {
+    fn weight(&self) -> u32 {
+        let pictures = match &self.kind {
+            Kind::Ours(state) => match &*state.lock() {
+                State::Done(response) => {
+                    let images = response.images.iter();
+                    images.map(|image| image.picture.len()).sum()
+                }
+                State::Running | State::Failed(_) => 0,
+            },
+            Kind::Theirs { .. } | Kind::Left(_) => 0,
+        };
+        u32::try_from(OVERHEAD + pictures).unwrap_or(u32::MAX)
+    }
+}
+
+/// A request as a job remembers it: nothing that is asked later is about the pictures that went in.
+pub(super) fn remembered(request: &Arc<ImageRequest>) -> Arc<ImageRequest> {
+    if request.inputs.is_empty() {
+        return Arc::clone(request);
+    }
+    Arc::new(ImageRequest {
+        inputs: Vec::new(),
+        ..(**request).clone()
+    })
 }
 
 impl Jobs {
@@ -68,9 +104,11 @@ impl Jobs {
     }
 
     /// Makes a job known that was begun before.
-    pub(super) fn remember(&self, provider: &Arc<str>, (id, known): (String, Known)) {
+    pub(super) fn remember(&self, provider: &Arc<str>, (id, known): (String, Known)) -> Arc<Known> {
         let key = (Arc::clone(provider), id);
-        self.known.insert(key, Arc::new(known));
+        let known = Arc::new(known);
+        self.known.insert(key, Arc::clone(&known));
+        known
     }
 
     /// One more call is told of the job that the call `leader` submitted.
@@ -85,7 +123,8 @@ impl Jobs {
 
 fn kept<K: Hash + Eq + Send + Sync + 'static>(ttl: Duration) -> Cache<K, Arc<Known>> {
     Cache::builder()
-        .max_capacity(MOST)
+        .max_capacity(MOST_BYTES)
+        .weigher(|_, known: &Arc<Known>| known.weight())
         .time_to_live(ttl)
         .build()
 }
@@ -139,7 +178,10 @@ impl Known {
             base,
             kind: match job.ours {
                 true => Kind::Ours(Mutex::new(State::Failed(Box::new(gone())))),
-                false => Kind::Left(job),
+                false => Kind::Left(Left {
+                    job,
+                    ended: AtomicBool::new(false),
+                }),
             },
         };
         (id, known)

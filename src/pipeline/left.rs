@@ -1,38 +1,103 @@
 //! Jobs that a dead process left.
 //!
 //! Holds of providers' jobs are booked as unknown by now. Their apps may still ask about them, and
-//! what they are told ends that: the charge takes the place of what was assumed. Of a job of ours
-//! the picture is gone with the process; its app is told so in its provider's words.
+//! where a key of ours is configured so do we: what is told ends the call. Its line, which the dead
+//! process prepared, is written then, and the charge takes the place of what was assumed. A job
+//! whose time is over is written down as unknown. Of a job of ours the picture is gone with the
+//! process; its app is told so in its provider's words.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{HeaderMap, Method, Uri};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use super::Pipeline;
 use super::asking::{self, Told};
-use super::jobs::Known;
+use super::call::Call;
+use super::jobs::{Kind, Known, Left};
+use super::plan::Plan;
+use super::provider::Provider;
+use super::rescue::Rescued;
+use super::{Pipeline, answer};
 use crate::bill::Charge;
 use crate::dialect::Next;
-use crate::image::{Billed, ImageRequest};
+use crate::image::{Billed, Failure, FailureKind, ImageRequest};
 use crate::ledger::{KeptJob, Outcome, Settlement};
 use crate::money::Usd;
 use crate::record::notice::{Amend, AmendAttempt, AmendWhy};
-use crate::record::{Causes, Id};
-use crate::wire::ReplyHead;
+use crate::record::{AttemptRecord, Causes, Decision, Id, Log};
+use crate::room::Room;
+use crate::upstream::Destination;
+use crate::wire::{Message, ReplyHead, Rope};
+
+/// Why an attempt has no end that anybody saw.
+const ENDED: &str = "pixtoll ended before the job did";
+/// The first pause before a job that was left is asked about; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A job that a dead process left, to be seen through.
+#[derive(Debug)]
+pub struct LeftJob(Arc<Known>);
+
+// What a process prepares for its own death.
 
 impl Pipeline {
-    /// Takes over the jobs that dead processes left, as far as they may still end.
-    pub async fn take_over_jobs(&self) {
+    /// The line of a call whose job is at its provider, as it will read if nobody hears the end.
+    pub(super) fn line_of_lost(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        record: &AttemptRecord,
+    ) -> Option<String> {
+        let failure = Failure::lost(FailureKind::Unknown, ENDED);
+        let charge = self.book.failed_charge(&plan.request, &failure);
+        let mut attempt = record.clone();
+        attempt.fail(&failure, charge, &call.asked.prompt, self.policy.prompts);
+        let mut decision = call.decision.clone();
+        decision.attempts.push(attempt);
+        self.line_of(call, decision)
+    }
+
+    /// The same for a job of ours, before anything is sent for it.
+    pub(super) fn line_of_ours(&self, call: &Call) -> Option<String> {
+        self.line_of(call, call.decision.clone())
+    }
+
+    fn line_of(&self, call: &Call, mut decision: Decision) -> Option<String> {
+        let remedy = "ask for the picture again; what it cost is amended where it becomes known";
+        let rescued = Rescued::ours(502, FailureKind::Unknown, ENDED, remedy);
+        decision.error = Some(answer::error_record(&rescued));
+        decision.add_up(self.yardstick(call), &[], &[]);
+        Log::prepared(&decision)
+    }
+
+    /// The line of a job's call is written, or its call goes on to write it.
+    pub(super) async fn told_job(&self, job: &KeptJob) {
+        if let Err(error) = self.ledger.told_job(&job.provider, &job.id).await {
+            tracing::error!(%error, id = job.id, "a job's line may be written once more");
+        }
+    }
+}
+
+// What the next process finds.
+
+impl Pipeline {
+    /// Takes over the jobs that dead processes left, as far as they may still end; the others are
+    /// written down. What is returned is to be given to [`Pipeline::follow_left`].
+    pub async fn take_over_jobs(&self) -> Vec<LeftJob> {
+        let mut left = Vec::new();
         let kept = match self.ledger.kept_jobs().await {
             Ok(kept) => kept,
             Err(error) => {
                 tracing::error!(%error, "jobs that are kept in the ledger could not be read");
-                return;
+                return left;
             }
         };
-        for (job, row) in kept {
+        for (mut job, row) in kept {
             let age = Timestamp::now().duration_since(job.at);
             let old = Duration::try_from(age).is_ok_and(|age| age > self.policy.job_ttl);
             let open = row.as_ref().is_some_and(|row| row.settled.is_none());
@@ -40,18 +105,115 @@ impl Pipeline {
             if open && !old {
                 continue; // a process that lives looks after it
             }
+            if job.ours || old {
+                self.tell_lost(&mut job).await;
+            }
             match self.providers.named(&job.provider) {
                 Some(provider) if !old && (job.ours || assumed) => {
                     let asked = Arc::new(ImageRequest::new(job.model.clone(), String::new()));
                     let base = provider.home().map(ToString::to_string);
                     if let Some(dialect) = provider.dialect_for(&asked.model) {
                         let known = Known::left(job, dialect, asked, base.unwrap_or_default());
-                        self.jobs.remember(&provider.name, known);
+                        left.push(LeftJob(self.jobs.remember(&provider.name, known)));
                     }
                 }
                 _ => self.forget_job(&job.provider, &job.id).await,
             }
         }
+        left
+    }
+
+    /// Sees jobs through that were left: each until its end is known, or its time is over.
+    pub async fn follow_left(&self, jobs: Vec<LeftJob>) {
+        join_all(jobs.iter().map(|job| self.see_left_through(&job.0))).await;
+    }
+
+    async fn see_left_through(&self, known: &Known) {
+        let Kind::Left(left) = &known.kind else {
+            return;
+        };
+        let age = Timestamp::now().duration_since(left.job.at);
+        let age = Duration::try_from(age).unwrap_or_default();
+        let deadline = Instant::now() + self.policy.job_ttl.saturating_sub(age);
+        let _ = tokio::time::timeout_at(deadline, self.ask_about(known, left)).await;
+        tokio::time::sleep_until(deadline).await;
+        if !left.ended.swap(true, Ordering::AcqRel) {
+            let mut job = left.job.clone();
+            self.tell_lost(&mut job).await;
+            self.forget_job(&job.provider, &job.id).await;
+        }
+    }
+
+    /// Asks about a job with a key of ours until it ends; returns where that is no use.
+    async fn ask_about(&self, known: &Known, left: &Left) {
+        let Some(provider) = self.providers.named(&left.job.provider) else {
+            return;
+        };
+        let question = left.job.question.as_deref().and_then(located);
+        let (Some((mut to, mut target)), Some(key)) = (question, &provider.key) else {
+            return;
+        };
+        let mut pause = FIRST_PAUSE;
+        while !left.ended.load(Ordering::Acquire) && provider.is_own(&to) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(asking::LONGEST_PAUSE);
+            let Some((head, body, room)) =
+                self.put(known, provider, &to, &target, key.expose()).await
+            else {
+                continue;
+            };
+            let read = asking::read(
+                known.dialect,
+                &known.asked,
+                head.clone(),
+                body.clone().into(),
+                Arc::clone(&room),
+            );
+            match read.await.map(asking::certain) {
+                Err(_) => {}
+                Ok(told) if asking::passing(&told.next).is_some() => {}
+                Ok(Told {
+                    next: Next::Ask { message, job, .. },
+                    ..
+                }) => {
+                    if message.method != Method::GET || !message.body.is_empty() {
+                        return;
+                    }
+                    to = provider.asked_at(job.host.as_ref(), to);
+                    target = message.target;
+                }
+                Ok(_) => return self.conclude_left(known, left, &head, &body, &room).await,
+            }
+        }
+    }
+
+    /// Puts one question; `None` where nothing came of it.
+    async fn put(
+        &self,
+        known: &Known,
+        provider: &Provider,
+        to: &Destination,
+        target: &http::uri::PathAndQuery,
+        key: &str,
+    ) -> Option<(ReplyHead, Bytes, Arc<Room>)> {
+        debug_assert!(provider.is_own(to));
+        let message = Message {
+            method: Method::GET,
+            target: target.clone(),
+            headers: HeaderMap::new(),
+            body: Rope::new(),
+        };
+        let mut request = asking::question_request(&message);
+        known.dialect.authorize(request.headers_mut(), key);
+        let sent = self.upstream.send(to, request, asking::PATIENCE).await;
+        let (parts, body) = sent.ok()?.into_parts();
+        let read = self.read_whole(body, asking::LARGEST, asking::PATIENCE);
+        let (body, room) = read.await.ok()?;
+        let head = ReplyHead {
+            status: parts.status,
+            headers: parts.headers,
+        };
+        Some((head, body, room))
     }
 
     pub(super) async fn forget_job(&self, provider: &str, id: &str) {
@@ -64,16 +226,18 @@ impl Pipeline {
     pub(super) async fn conclude_left(
         &self,
         known: &Known,
-        job: &KeptJob,
+        left: &Left,
         head: &ReplyHead,
         body: &Bytes,
+        room: &Arc<Room>,
     ) {
-        let headers = head.headers.clone();
+        let body = body.clone().into();
         let (dialect, request) = (known.dialect, &known.asked);
-        let read = asking::read(dialect, request, head.status, headers, body.clone().into());
-        let Ok(Told { next, head, body }) = read else {
-            return;
-        };
+        let read = asking::read(dialect, request, head.clone(), body, Arc::clone(room)).await;
+        let Ok(told) = read else { return };
+        let Told {
+            next, head, body, ..
+        } = asking::certain(told);
         if asking::passing(&next).is_some() {
             return;
         }
@@ -96,10 +260,14 @@ impl Pipeline {
             }
         };
         let settlement = settlement(outcome, charge, images, request_id);
-        self.settle_left(job, settlement).await;
+        if !left.ended.swap(true, Ordering::AcqRel) {
+            self.settle_left(left, settlement).await;
+        }
     }
 
-    async fn settle_left(&self, job: &KeptJob, settlement: Settlement) {
+    /// Writes the charge, the line that its process prepared, and what is to be corrected in it.
+    async fn settle_left(&self, left: &Left, settlement: Settlement) {
+        let mut job = left.job.clone();
         let amended = AmendAttempt {
             i: job.key.attempt,
             billed: settlement.billed,
@@ -122,20 +290,82 @@ impl Pipeline {
                 if let Err(error) = written.durable().await {
                     tracing::error!(%error, "a late charge is not on disk yet; it is tried again");
                 }
-                if let Ok(id) = job.key.call.to_string().parse::<Id>() {
-                    let now = Timestamp::now();
-                    let amend = Amend::new(id, now, AmendWhy::Late, vec![amended], causes);
-                    self.log.amend(&amend);
-                }
+                self.tell_lost(&mut job).await;
+                self.amend(&job, AmendWhy::Late, vec![amended], causes);
             }
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(%error, job = job.id, "a late charge could not be written");
+                left.ended.store(false, Ordering::Release);
                 return;
             }
         }
         self.forget_job(&job.provider, &job.id).await;
     }
+
+    /// Writes the line that a dead process prepared. Of a job of ours the attempts are not in it:
+    /// the ledger has them.
+    async fn tell_lost(&self, job: &mut KeptJob) {
+        let Some(line) = job.line.take() else {
+            return;
+        };
+        self.log.write_prepared(&line, Timestamp::now());
+        if job.ours {
+            self.amend_with_rows(job).await;
+        }
+        self.told_job(job).await;
+    }
+
+    async fn amend_with_rows(&self, job: &KeptJob) {
+        let rows = match self.ledger.rows(job.key.call).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(%error, job = job.id, "what a job cost could not be read");
+                return;
+            }
+        };
+        let mut causes = Causes::default();
+        let mut attempts = Vec::new();
+        for row in rows {
+            let Some(settled) = &row.settled else {
+                continue;
+            };
+            let cost = settled.charge.unwrap_or(Usd::ZERO);
+            match settled.outcome {
+                Outcome::Unknown => causes.unknown = causes.unknown + cost,
+                Outcome::Failed => causes.failed_billed = causes.failed_billed + cost,
+                _ => causes.undelivered = causes.undelivered + cost,
+            }
+            attempts.push(AmendAttempt {
+                i: row.hold.attempt,
+                billed: settled.billed,
+                charge: settled.charge,
+                charge_from: settled.from,
+            });
+        }
+        if !attempts.is_empty() {
+            self.amend(job, AmendWhy::Crash, attempts, causes);
+        }
+    }
+
+    fn amend(&self, job: &KeptJob, why: AmendWhy, attempts: Vec<AmendAttempt>, causes: Causes) {
+        if let Ok(id) = job.key.call.to_string().parse::<Id>() {
+            let amend = Amend::new(id, Timestamp::now(), why, attempts, causes);
+            self.log.amend(&amend);
+        }
+    }
+}
+
+/// Where a kept question goes.
+fn located(question: &str) -> Option<(Destination, http::uri::PathAndQuery)> {
+    let uri: Uri = question.parse().ok()?;
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+    let to = match uri.scheme_str()? {
+        "https" => Destination::https(host, uri.port_u16().unwrap_or(443)),
+        "http" => Destination::http(host, uri.port_u16().unwrap_or(80)),
+        _ => return None,
+    };
+    Some((to, uri.path_and_query().cloned()?))
 }
 
 fn settlement(

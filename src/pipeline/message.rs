@@ -28,7 +28,9 @@ impl Pipeline {
                 Rope::from(arrived.body.clone()),
             )
         } else {
-            let message = plan.dialect.write_request(&plan.request)?;
+            let message = plan
+                .dialect
+                .write_request(&plan.provider.spelt(&plan.request))?;
             let headers = self.headers_for(call, plan, message.headers);
             (message.method, message.target, headers, message.body)
         };

@@ -28,6 +28,7 @@ mod responses;
 mod rules;
 mod several;
 mod submit;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,12 +40,12 @@ use moka::sync::Cache;
 
 use crate::action::{CacheScope, Class, World};
 use crate::cache::{Flights, Store};
-use crate::dialect::Refusal;
-use crate::image::{FailureKind, Format};
+use crate::image::Format;
 use crate::ledger::Ledger;
 use crate::plugin::Plugins;
 use crate::price::Book;
 use crate::record::{Log, Mode, Notice, NoticeKind, NoticeLevel, Prompts};
+use crate::room::Memory;
 use crate::task::Tasks;
 use crate::upstream::Upstream;
 use crate::wire::{RequestHead, Rope};
@@ -53,8 +54,10 @@ pub use body::Body;
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
 use door::Door;
 pub use jobs::Jobs;
+pub use left::LeftJob;
 pub use provider::{Provider, Providers};
 pub use questions::JobAsked;
+pub use receive::Declined;
 
 /// How calls are treated, from the configuration.
 #[derive(Clone, Debug)]
@@ -111,6 +114,8 @@ pub struct Pipeline {
     pub log: Log,
     pub policy: Policy,
     pub tasks: Tasks,
+    /// Room for the bodies of calls under way.
+    pub memory: Memory,
     /// Jobs that apps may ask about.
     pub jobs: Jobs,
     /// Pictures that callers were given our own URLs for.
@@ -175,18 +180,6 @@ impl Pipeline {
     /// A picture that a caller was given a URL of ours for.
     pub fn picture(&self, token: &str) -> Option<(Format, Rope)> {
         self.pictures.get(token)
-    }
-
-    /// The answer to a call whose body is larger than `most` bytes.
-    pub fn too_large(&self, recognised: &Recognised, most: usize) -> Response<Body> {
-        let refusal = Refusal {
-            status: 413,
-            kind: FailureKind::TooLarge,
-            code: None,
-            message: format!("pixtoll: the request is larger than {} MiB", most >> 20),
-            retry_after: None,
-        };
-        answer::response(recognised.dialect.write_refusal(None, &refusal))
     }
 
     /// Writes down that a client would not accept our certificate: the app itself only says

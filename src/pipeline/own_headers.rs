@@ -60,6 +60,16 @@ impl Told {
     }
 }
 
+/// What an app says of the cache, where that is no word of ours: it is not done, and said.
+pub(super) fn unknown_cache(headers: &HeaderMap) -> Option<String> {
+    let word = headers.get("x-pixtoll-cache")?;
+    let word = String::from_utf8_lossy(word.as_bytes());
+    let word = word.trim();
+    let known = matches!(word, "bypass" | "refresh");
+    let shown: String = word.chars().take(40).collect();
+    (!known).then(|| format!("x-pixtoll-cache: `{shown}` is neither bypass nor refresh"))
+}
+
 /// Tags as a comma-separated list.
 fn tags(text: &str) -> Vec<String> {
     text.split(',')

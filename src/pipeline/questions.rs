@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
 use tokio::sync::{mpsc, oneshot};
 
 use super::asking::{self, Overheard};
@@ -19,11 +18,10 @@ use super::jobs::{Kind, Known};
 use super::plan::Plan;
 use super::{Pipeline, Provider, answer, own_headers, rescue};
 use crate::dialect::job::{JobAsk, JobCall};
+use crate::room::Room;
 use crate::upstream::{Destination, Outbound, strip_hop_by_hop};
 use crate::wire::{ReplyHead, RequestHead};
 
-/// The largest answer about a job that is passed on.
-const LARGEST: usize = 64 << 20;
 /// So long an app's answer waits for its charge to be written.
 const BOOKING: Duration = Duration::from_secs(5);
 
@@ -67,17 +65,22 @@ impl Pipeline {
             return answer::response(known.reply(&call.id, Some(call.asks)));
         }
         match self.pass_question(head, body, to).await {
-            Ok((head, body)) => {
+            Ok((head, body, room)) => {
                 match &known.kind {
                     _ if call.asks == JobAsk::Cancel => {}
-                    Kind::Theirs { plan, hears, .. } => overhear(plan, hears, &head, &body).await,
-                    Kind::Left(job) => self.conclude_left(&known, job, &head, &body).await,
+                    Kind::Theirs { plan, hears, .. } => {
+                        overhear(plan, hears, &head, &body, &room).await
+                    }
+                    Kind::Left(left) => {
+                        self.conclude_left(&known, left, &head, &body, &room).await;
+                    }
                     Kind::Ours(_) => {}
                 }
-                answer::response(crate::wire::Reply {
+                let reply = crate::wire::Reply {
                     head,
                     body: body.into(),
-                })
+                };
+                answer::response(reply).map(|body| body.lying_in(vec![room]))
             }
             Err(why) => answer::response(rescue::bare(StatusCode::BAD_GATEWAY, &why)),
         }
@@ -89,7 +92,7 @@ impl Pipeline {
         head: RequestHead,
         body: Bytes,
         to: &Destination,
-    ) -> Result<(ReplyHead, Bytes), String> {
+    ) -> Result<(ReplyHead, Bytes, Arc<Room>), String> {
         let mut headers = head.headers;
         strip_hop_by_hop(&mut headers);
         own_headers::strip(&mut headers);
@@ -102,21 +105,27 @@ impl Pipeline {
         let patience = self.upstream.patience().head;
         let sent = self.upstream.send(to, request, patience).await;
         let (parts, body) = sent.map_err(|error| error.message)?.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await;
-        let body = body.map_err(|error| format!("{to} broke off: {error}"))?;
+        let read = self.read_whole(body, asking::LARGEST, patience).await;
+        let (body, room) = read.map_err(|why| format!("{to}: {why}"))?;
         let mut headers = parts.headers;
         strip_hop_by_hop(&mut headers);
         let status = parts.status;
-        Ok((ReplyHead { status, headers }, body.to_bytes()))
+        Ok((ReplyHead { status, headers }, body, room))
     }
 }
 
 /// Tells the call what its app is about to hear. The end of a job waits for its charge to be
 /// written.
-async fn overhear(plan: &Plan, hears: &mpsc::Sender<Overheard>, head: &ReplyHead, body: &Bytes) {
+async fn overhear(
+    plan: &Plan,
+    hears: &mpsc::Sender<Overheard>,
+    head: &ReplyHead,
+    body: &Bytes,
+    room: &Arc<Room>,
+) {
     let (dialect, request) = (plan.dialect, &plan.request);
-    let headers = head.headers.clone();
-    let read = asking::read(dialect, request, head.status, headers, body.clone().into());
+    let body = body.clone().into();
+    let read = asking::read(dialect, request, head.clone(), body, Arc::clone(room)).await;
     let Ok(told) = read else { return };
     if asking::passing(&told.next).is_some() {
         return;

@@ -18,12 +18,10 @@ use super::plan::Plan;
 use crate::cache::{Live, Pilot, Shape};
 use crate::dialect::{Next, Progress, Reader};
 use crate::image::{Failure, FailureKind};
+use crate::room::Room;
 use crate::upstream::decode::Decoder;
 use crate::upstream::{Inbound, strip_hop_by_hop};
 use crate::wire::{ReplyHead, Rope};
-
-/// No answer is kept in memory past this; a larger one is a failure.
-const LARGEST_ANSWER: usize = 256 << 20;
 
 /// An answer read to its end.
 pub(super) struct Read {
@@ -34,6 +32,8 @@ pub(super) struct Read {
     pub(super) live: Option<Arc<Live>>,
     /// The last piece, held back until the charge is in the journal.
     pub(super) last: Bytes,
+    /// What the body takes of the memory.
+    pub(super) room: Arc<Room>,
     pub(super) ttfb: Duration,
 }
 
@@ -76,7 +76,13 @@ impl Pipeline {
             },
             decoder,
             length,
+            Arc::new(self.memory.room()),
         );
+        let most = self.memory.largest_answer();
+        match usize::try_from(length.unwrap_or(0)) {
+            Ok(told) if told <= most => self.make_room(&view.room, told).await,
+            _ => return Err(view.broken(&too_large(most), None, began)),
+        }
         let mut ttfb = None;
         let idle = self.upstream.patience().idle;
         loop {
@@ -96,9 +102,10 @@ impl Pipeline {
                 continue;
             };
             ttfb.get_or_insert_with(|| began.elapsed());
-            if let Err(why) = view.take(&data) {
+            if let Err(why) = view.take(&data, most) {
                 return Err(view.broken(&why, ttfb, began));
             }
+            self.make_room(&view.room, view.held()).await;
             // What is whole already need not be shown in two parts.
             let whole = view.decoder.is_none() && inbound.is_end_stream();
             if view.may_show() && !whole && !call.holds && !door.is_open() {
@@ -108,6 +115,11 @@ impl Pipeline {
                     pilot.show(live);
                 }
             }
+        }
+        if let Some(decoder) = &mut view.decoder
+            && let Err(error) = decoder.finish()
+        {
+            return Err(view.broken(&error.to_string(), ttfb, began));
         }
         Ok(view.finish(ttfb.unwrap_or_else(|| began.elapsed())))
     }
@@ -132,6 +144,13 @@ struct View {
     before: Vec<Bytes>,
     live: Option<Arc<Live>>,
     last: Bytes,
+    room: Arc<Room>,
+    /// Bytes that are held besides the body: what came encoded and is shown so.
+    encoded: usize,
+}
+
+fn too_large(most: usize) -> String {
+    format!("the answer is larger than {} MiB", most >> 20)
 }
 
 impl View {
@@ -141,6 +160,7 @@ impl View {
         head: ReplyHead,
         decoder: Option<Decoder>,
         length: Option<u64>,
+        room: Arc<Room>,
     ) -> View {
         let shape = Shape {
             dialect: plan.dialect.name(),
@@ -175,21 +195,20 @@ impl View {
             before: Vec::new(),
             live: None,
             last: Bytes::new(),
+            room,
+            encoded: 0,
         }
     }
 
     /// Takes the next piece; what came before it may now be shown.
-    fn take(&mut self, data: &Bytes) -> Result<(), String> {
+    fn take(&mut self, data: &Bytes, most: usize) -> Result<(), String> {
         let decoded = match &mut self.decoder {
             None => None,
             Some(decoder) => Some(decoder.feed(data).map_err(|error| error.to_string())?),
         };
         let plain = decoded.as_ref().unwrap_or(data);
-        if self.body.len() + plain.len() > LARGEST_ANSWER {
-            return Err(format!(
-                "the answer is larger than {} MiB",
-                LARGEST_ANSWER >> 20
-            ));
+        if self.held() + plain.len() > most {
+            return Err(too_large(most));
         }
         if self.progress == Progress::Wait {
             self.progress = self.reader.feed(plain);
@@ -205,10 +224,20 @@ impl View {
             }
             Some(plain) => {
                 self.body.push(plain.clone());
-                self.show(if self.encoded_ok { data.clone() } else { plain });
+                if self.encoded_ok {
+                    self.encoded += data.len();
+                    self.show(data.clone());
+                } else {
+                    self.show(plain);
+                }
             }
         }
         Ok(())
+    }
+
+    /// What it takes of the memory, in bytes.
+    fn held(&self) -> usize {
+        self.body.len() + self.encoded
     }
 
     /// Holds the newest piece back and lets go of the one before it.
@@ -234,6 +263,7 @@ impl View {
             length = None;
         }
         let live = Live::new(head, self.shape, length);
+        live.lies_in(Arc::clone(&self.room));
         self.before.drain(..).for_each(|piece| live.push(piece));
         self.live = Some(Arc::clone(&live));
         live
@@ -249,8 +279,10 @@ impl View {
         } else {
             self.body
         };
+        self.room.settle(body.len() + self.encoded);
         Read {
             next: self.reader.finish(&body),
+            room: self.room,
             head,
             body,
             live: self.live,

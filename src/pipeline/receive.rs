@@ -3,17 +3,18 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 use jiff::Timestamp;
 
 use super::call::{Arrived, Call, Unread};
 use super::door::Door;
 use super::rescue::Rescued;
-use super::{Pipeline, answer};
+use super::{Body, Pipeline, answer, own_headers};
 use crate::action::{CachePolicy, CacheScope, Change};
 use crate::cache::Partition;
 use crate::image::{FailureKind, ImageRequest, ModelId};
 use crate::record::{Asked, Asking, Decision, Id, InputFacts};
+use crate::wire::Reply;
 
 impl Pipeline {
     /// Reads a call and quotes it as it was asked: the yardstick for everything saved later.
@@ -27,7 +28,10 @@ impl Pipeline {
             &arrived.body,
         );
         let asked = match read {
-            Ok(asked) => asked,
+            Ok(mut asked) => {
+                arrived.provider.name_model(&mut asked);
+                asked
+            }
             Err(why) => return Err(Box::new(Unread { arrived, why })),
         };
         let asked = Arc::new(asked);
@@ -62,6 +66,7 @@ impl Pipeline {
             served_by: Vec::new(),
             holds: self.holds(),
             judged: false,
+            rooms: Vec::new(),
             decision,
             arrived,
         })
@@ -111,6 +116,9 @@ impl Pipeline {
             .as_deref()
             .map(|user| hex(&self.keyed(user)[..8]).into());
         decision.sdk_retry = arrived.told.sdk_retry;
+        decision
+            .notes
+            .extend(own_headers::unknown_cache(&arrived.head.headers));
         decision.config = Arc::clone(&self.policy.config);
         decision.book = self.book.digest().into();
         decision
@@ -143,21 +151,83 @@ impl Pipeline {
             why.to_string(),
             "correct the field in the app's request",
         );
+        let reply = self.refuse_unread(&arrived, &rescued);
+        door.open(reply.head, reply.body.into());
+    }
+
+    /// Declines a call whose body is not in hand.
+    pub fn decline(&self, arrived: &Arrived, why: &Declined) -> Response<Body> {
+        answer::response(self.refuse_unread(arrived, &why.worded()))
+    }
+
+    /// Words a refusal of what nobody read, and writes it down.
+    fn refuse_unread(&self, arrived: &Arrived, rescued: &Rescued) -> Reply {
         let mut reply = rescued.reply(arrived.recognised.dialect, None);
-        reply
-            .head
-            .headers
-            .insert("x-should-retry", HeaderValue::from_static("false"));
+        if rescued.no_retry {
+            let headers = &mut reply.head.headers;
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         let nobody = ImageRequest::new(ModelId::new(&arrived.provider.name, "unknown"), "");
-        let mut decision = self.decision(&arrived, &nobody, None, (1, 1));
+        let mut decision = self.decision(arrived, &nobody, None, (1, 1));
         decision.asked.width = None;
         decision.asked.height = None;
         decision.decided = crate::record::Decided::as_asked(&decision.asked);
-        decision.error = Some(answer::error_record(&rescued));
+        decision.error = Some(answer::error_record(rescued));
         decision.ended_at = Timestamp::now();
         decision.add_up(None, &[], &[]);
-        door.open(reply.head, reply.body.into());
         self.log.write(&decision);
+        reply
+    }
+}
+
+/// Why a call's body is not in hand.
+#[derive(Debug)]
+pub enum Declined {
+    /// It is larger than so many bytes.
+    TooLarge(usize),
+    /// The calls under way have all the memory that they may.
+    NoRoom,
+    /// It stopped coming, or drips.
+    Slow,
+    /// Its connection broke; the words are the library's.
+    Broken(String),
+}
+
+/// When a caller for whom there was no room may find some.
+const COME_BACK: Duration = Duration::from_secs(5);
+
+impl Declined {
+    fn worded(&self) -> Rescued {
+        match self {
+            Declined::TooLarge(most) => Rescued::ours(
+                413,
+                FailureKind::TooLarge,
+                format!("the request is larger than {} MiB", most >> 20),
+                "send smaller pictures, or allow more with `in_flight`",
+            ),
+            Declined::NoRoom => {
+                let mut rescued = Rescued::ours(
+                    503,
+                    FailureKind::Overloaded,
+                    "the calls under way take all the memory that `in_flight` allows, so this one was not sent",
+                    "try again in a while, or allow more with `in_flight`",
+                );
+                rescued.refusal.retry_after = Some(COME_BACK);
+                rescued
+            }
+            Declined::Slow => Rescued::ours(
+                408,
+                FailureKind::Timeout,
+                "the request's body did not arrive in time",
+                "look at the app's network",
+            ),
+            Declined::Broken(error) => Rescued::ours(
+                400,
+                FailureKind::Invalid,
+                format!("the request's body did not arrive: {error}"),
+                "look at the app's network",
+            ),
+        }
     }
 }
 

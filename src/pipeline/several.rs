@@ -67,6 +67,7 @@ impl Pipeline {
             own.attempts += u32::try_from(requests.len()).unwrap_or(u32::MAX);
             own.decision.attempts.clear();
             own.decision.notes.clear();
+            own.rooms.clear();
             let (permits, hopeless) = (&permits, &hopeless);
             requests.push(async move {
                 let _permit = permits.acquire().await.ok()?;
@@ -91,10 +92,12 @@ impl Pipeline {
         let mut came = Came::default();
         let ended = join_all(requests).await;
         call.served_by.clear();
+        call.rooms.clear();
         for (own, got) in ended.into_iter().flatten() {
             call.attempts = call.attempts.max(own.attempts);
             call.decision.attempts.extend(own.decision.attempts);
             call.decision.notes.extend(own.decision.notes);
+            call.rooms.extend(own.rooms);
             match got {
                 Got::Served(served) => {
                     call.served_by.extend(own.served_by);

@@ -17,7 +17,7 @@ use super::asking::{Overheard, Told};
 use super::call::{Arrived, Call};
 use super::chain::Served;
 use super::door::Door;
-use super::jobs::{Kind, Known, State, undelivered};
+use super::jobs::{Kind, Known, State, remembered, undelivered};
 use super::plan::Plan;
 use super::reading::Read;
 use super::rescue::Rescued;
@@ -89,7 +89,10 @@ impl Pipeline {
         let ours = self.begin_ours(call);
         let mut early = ours.1.reply(&ours.0, None);
         self.tell_early(call, Some(plan), &mut early.head.headers);
-        let kept = self.kept(call, &ours.0, true);
+        let kept = KeptJob {
+            line: self.line_of_ours(call),
+            ..self.kept(call, &ours.0, true)
+        };
         // Nobody stands behind this door: whoever asks is answered from the job.
         let (mut nobody, _) = Door::shut();
         let outcome = {
@@ -106,6 +109,10 @@ impl Pipeline {
         };
         let outcome = self.bring(call, &nobody, outcome).await;
         self.end_ours(call, &ours, &outcome);
+        if door.is_open() {
+            // From here on the call writes its line itself.
+            self.told_job(&kept).await;
+        }
         if outcome.is_ok() && !door.is_open() {
             self.open_with(call, &ours, door);
         }
@@ -116,7 +123,7 @@ impl Pipeline {
         let id = call.id().to_ascii_lowercase();
         let known = Arc::new(Known {
             credential: self.asker(call.dialect(), &call.arrived.head),
-            asked: Arc::clone(&call.asked),
+            asked: remembered(&call.asked),
             dialect: call.dialect(),
             base: self.base_of(&call.arrived),
             kind: Kind::Ours(Mutex::new(State::Running)),
@@ -147,6 +154,9 @@ impl Pipeline {
         };
         if let Kind::Ours(slot) = &ours.1.kind {
             *slot.lock() = state;
+            // Weighed anew, with its pictures.
+            let key = (Arc::clone(&call.arrived.provider.name), ours.0.clone());
+            self.jobs.known.insert(key, Arc::clone(&ours.1));
         }
     }
 
@@ -177,7 +187,7 @@ impl Pipeline {
         let mut booking = Booking::default();
         if theirs {
             overheard = Some(self.hand_over(call, plan, &read, &job.id, pilot, door));
-            booking.kept = self.keep_job(call, &job.id, false).await;
+            booking.kept = self.keep_theirs(call, plan, &read.next, record).await;
         }
         let patience = match theirs {
             true => self.policy.job_ttl,
@@ -187,10 +197,16 @@ impl Pipeline {
             next,
             head,
             body,
+            room,
             ttfb,
             ..
         } = read;
-        let told = Told { next, head, body };
+        let told = Told {
+            next,
+            head,
+            body,
+            room,
+        };
         let deadline = Instant::now() + patience;
         let ended = self
             .see_through(call, plan, told, deadline, overheard)
@@ -201,13 +217,36 @@ impl Pipeline {
             body: told.body,
             live: None,
             last: Bytes::new(),
+            room: told.room,
             ttfb,
         });
         booking.waiting = ended.waiting;
         (read, booking)
     }
 
-    /// Writes down which call a job belongs to, so that its charge is known after a restart too.
+    /// Writes down a provider's job with all that it takes to end its call after a restart.
+    async fn keep_theirs(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        next: &Next,
+        record: &AttemptRecord,
+    ) -> Option<KeptJob> {
+        let Next::Ask { message, job, .. } = next else {
+            return None;
+        };
+        let bare = message.method == http::Method::GET && message.body.is_empty();
+        let before = plan.destination.clone();
+        let place = plan.provider.asked_at(job.host.as_ref(), before);
+        let kept = KeptJob {
+            line: self.line_of_lost(call, plan, record),
+            question: bare.then(|| format!("{place}{}", message.target)),
+            ..self.kept(call, &job.id, false)
+        };
+        self.ledger_keeps(&kept).await.then_some(kept)
+    }
+
+    /// Writes down which call a job belongs to, so that its app finds it after a restart too.
     async fn keep_job(&self, call: &Call, id: &str, ours: bool) -> Option<KeptJob> {
         let job = self.kept(call, id, ours);
         self.ledger_keeps(&job).await.then_some(job)
@@ -225,6 +264,8 @@ impl Pipeline {
             model: call.asked.model.clone(),
             ours,
             at: jiff::Timestamp::now(),
+            line: None,
+            question: None,
         }
     }
 
@@ -266,14 +307,18 @@ impl Pipeline {
             live.push(piece.clone());
         }
         live.end(End::Whole);
+        live.lies_in(Arc::clone(&read.room));
         let (hears, overheard) = mpsc::channel(8);
         let known = Known {
             credential: self.asker(call.dialect(), &call.arrived.head),
-            asked: Arc::clone(&call.asked),
+            asked: remembered(&call.asked),
             dialect: call.dialect(),
             base: self.base_of(&call.arrived),
             kind: Kind::Theirs {
-                plan: Box::new(plan.clone()),
+                plan: Box::new(Plan {
+                    request: remembered(&plan.request),
+                    ..plan.clone()
+                }),
                 hears,
                 shared: AtomicBool::new(false),
             },

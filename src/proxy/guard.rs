@@ -2,6 +2,8 @@
 //! differently, and bodies without end. Two lengths in one head cannot be met here: the library
 //! keeps the one that counts, and every request is worded anew on its way out.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header::HOST;
 use http::{Request, StatusCode, Version};
@@ -10,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use thiserror::Error;
 
 use super::{Answer, plain};
+use crate::room::Room;
 
 /// Why a request is refused before anybody reads it.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -76,26 +79,70 @@ fn is_host(text: &str) -> bool {
         && parsed.is_ok_and(|authority| !authority.host().is_empty())
 }
 
+/// So long a body waits for room in memory.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+/// So long nothing of a body may come: whoever holds room must use it.
+const IDLE: Duration = Duration::from_secs(60);
+/// What must have come a second, on the whole: bytes that drip hold as much room as any.
+const SLOWEST: u64 = 8 << 10;
+/// So long what is declined is heard out: most clients send everything before they listen.
+const HEARD_OUT: Duration = Duration::from_secs(10);
+
 /// Why a body is not in hand.
 #[derive(Debug)]
 pub(super) enum NoBody {
     TooLarge,
+    /// There is no room for it in memory.
+    NoRoom,
+    /// It stopped coming, or drips.
+    Slow,
     Broken(hyper::Error),
 }
 
-/// The whole body, if it is no larger than `most` bytes.
-pub(super) async fn whole_body(mut body: Incoming, most: usize) -> Result<Bytes, NoBody> {
-    if body.size_hint().lower() > most as u64 {
-        return Err(NoBody::TooLarge);
+/// The whole body, if it is no larger than `most` bytes and there is room for it.
+pub(super) async fn whole_body(
+    mut body: Incoming,
+    most: usize,
+    room: &Room,
+) -> Result<Bytes, NoBody> {
+    match read_whole(&mut body, most, room).await {
+        Err(declined @ (NoBody::TooLarge | NoBody::NoRoom)) => {
+            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+            let _ = tokio::time::timeout(HEARD_OUT, rest).await;
+            Err(declined)
+        }
+        read => read,
     }
+}
+
+async fn read_whole(body: &mut Incoming, most: usize, room: &Room) -> Result<Bytes, NoBody> {
+    let told = body.size_hint().lower();
+    let told = usize::try_from(told).ok().filter(|told| *told <= most);
+    let told = told.ok_or(NoBody::TooLarge)?;
+    if !room.grow_within(told, ROOM_PATIENCE).await {
+        return Err(NoBody::NoRoom);
+    }
+    let began = tokio::time::Instant::now();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(NoBody::Broken)?.into_data() else {
+    loop {
+        let came = (first.len() + rest.len()) as u64;
+        let slowest = IDLE + Duration::from_secs(came / SLOWEST);
+        let until = (began + slowest).min(tokio::time::Instant::now() + IDLE);
+        let frame = match tokio::time::timeout_at(until, body.frame()).await {
+            Ok(Some(frame)) => frame.map_err(NoBody::Broken)?,
+            Ok(None) => break,
+            Err(_) => return Err(NoBody::Slow),
+        };
+        let Ok(data) = frame.into_data() else {
             continue;
         };
-        if first.len() + rest.len() + data.len() > most {
+        let length = first.len() + rest.len() + data.len();
+        if length > most {
             return Err(NoBody::TooLarge);
+        }
+        if length > told && !room.grow_within(length, ROOM_PATIENCE).await {
+            return Err(NoBody::NoRoom);
         }
         if first.is_empty() && rest.is_empty() {
             first = data; // most calls come in one piece, which need not be copied

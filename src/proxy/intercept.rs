@@ -20,7 +20,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, HEAD_PATIENCE, MAX_HEAD, MAX_HEADERS, Proxy, Site, gateway, guard, plain};
+use super::{
+    Answer, BETWEEN_REQUESTS, HEAD_PATIENCE, MAX_HEAD, MAX_HEADERS, Proxy, Site, gateway, guard,
+    plain,
+};
 use crate::action::Via;
 use crate::listen::Closing;
 use crate::pipeline::{Caller, Distrust, Provider};
@@ -150,7 +153,7 @@ async fn one<S>(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(None::<std::time::Duration>)
+        .header_read_timeout(BETWEEN_REQUESTS)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)

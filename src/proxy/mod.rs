@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod authority;
+mod carry;
 mod gateway;
 mod guard;
 mod intercept;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -25,7 +27,7 @@ use tokio::net::TcpStream;
 use crate::action::Via;
 use crate::current::Current;
 use crate::listen::{Closing, Listener};
-use crate::pipeline::{Arrived, Body, Caller, JobAsked, Pipeline, Provider, own_headers};
+use crate::pipeline::{Arrived, Body, Caller, Declined, JobAsked, Pipeline, Provider, own_headers};
 use crate::task::Tasks;
 use crate::upstream::{Destination, Outbound, Upstream};
 use crate::wire::{RequestHead, Rope};
@@ -34,10 +36,12 @@ use authority::Authority;
 
 /// The time a client has for a request's head, a `CONNECT` and a TLS handshake each.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// The largest image call that is read; larger ones are refused with 413.
-const MAX_CALL: usize = 64 << 20;
 const MAX_HEADERS: usize = 100;
 const MAX_HEAD: usize = 64 << 10;
+
+/// So long an intercepted connection may say nothing between two requests, or over the head of one.
+/// Longer than any client keeps an unused connection for itself (Go's 90 s is the longest usual).
+const BETWEEN_REQUESTS: Duration = Duration::from_secs(120);
 
 /// Everything that a connection needs.
 #[derive(Debug)]
@@ -203,27 +207,10 @@ impl Proxy {
         };
         let told = own_headers::Told::read(&head.headers);
         let caller = caller.told_by(&told, &head.headers);
-        let body = match guard::whole_body(request.into_body(), MAX_CALL).await {
-            Ok(body) => body,
-            Err(guard::NoBody::TooLarge) => return pipeline.too_large(&recognised, MAX_CALL),
-            Err(guard::NoBody::Broken(error)) => {
-                return plain(
-                    StatusCode::BAD_REQUEST,
-                    &format!("the request's body did not arrive: {error}"),
-                );
-            }
-        };
-        if !recognised.dialect.asks_for_picture(&head, &body) {
-            let mut request = Request::new(Outbound::from(Rope::from(body)));
-            *request.method_mut() = head.method;
-            *request.uri_mut() = http::Uri::from(head.target);
-            *request.headers_mut() = head.headers;
-            let destination = site.provider.reached_at(&site.destination).clone();
-            return pass::through(self, request, &destination, false).await;
-        }
-        let arrived = Arrived {
+        let mut arrived = Arrived {
             head: Arc::new(head),
-            body,
+            body: Bytes::new(),
+            room: Arc::new(pipeline.memory.room()),
             provider: site.provider,
             destination: site.destination,
             via: site.via,
@@ -231,6 +218,31 @@ impl Proxy {
             told,
             recognised,
         };
+        let most = pipeline.memory.largest_request();
+        let body = guard::whole_body(request.into_body(), most, &arrived.room).await;
+        arrived.body = match body {
+            Ok(body) => body,
+            Err(why) => return pipeline.decline(&arrived, &declined(why, most)),
+        };
+        if !recognised
+            .dialect
+            .asks_for_picture(&arrived.head, &arrived.body)
+        {
+            let Arrived {
+                head,
+                body,
+                provider,
+                destination,
+                ..
+            } = arrived;
+            let head = Arc::unwrap_or_clone(head);
+            let mut request = Request::new(Outbound::from(Rope::from(body)));
+            *request.method_mut() = head.method;
+            *request.uri_mut() = http::Uri::from(head.target);
+            *request.headers_mut() = head.headers;
+            let destination = provider.reached_at(&destination).clone();
+            return pass::through(self, request, &destination, false).await;
+        }
         pipeline.handle(arrived).await
     }
 }
@@ -248,7 +260,8 @@ impl Proxy {
         request: Request<Incoming>,
         site: &Site,
     ) -> Answer {
-        let Ok(body) = guard::whole_body(request.into_body(), MAX_QUESTION).await else {
+        let room = pipeline.memory.room();
+        let Ok(body) = guard::whole_body(request.into_body(), MAX_QUESTION, &room).await else {
             return plain(
                 StatusCode::BAD_REQUEST,
                 "the question's body did not arrive",
@@ -256,6 +269,15 @@ impl Proxy {
         };
         let to = site.provider.reached_at(&site.destination);
         pipeline.answer_job(asked, head, body, to).await
+    }
+}
+
+fn declined(why: guard::NoBody, most: usize) -> Declined {
+    match why {
+        guard::NoBody::TooLarge => Declined::TooLarge(most),
+        guard::NoBody::NoRoom => Declined::NoRoom,
+        guard::NoBody::Slow => Declined::Slow,
+        guard::NoBody::Broken(error) => Declined::Broken(error.to_string()),
     }
 }
 

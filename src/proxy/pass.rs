@@ -7,9 +7,8 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
 
-use super::{Answer, Proxy, plain};
+use super::{Answer, Proxy, carry, plain};
 use crate::pipeline::{Body, own_headers};
 use crate::upstream::{Destination, Outbound, strip_hop_by_hop};
 
@@ -113,7 +112,8 @@ pub(super) async fn upgrade(
     let far = hyper::upgrade::on(&mut answer);
     proxy.tasks.spawn(async move {
         if let (Ok(near), Ok(far)) = (near.await, far.await) {
-            let _ = copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await;
+            let (near, far) = (TokioIo::new(near), TokioIo::new(far));
+            let _ = carry::both_ways(near, far, carry::IDLE).await;
         }
     });
     let (parts, _) = answer.into_parts();

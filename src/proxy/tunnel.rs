@@ -6,11 +6,10 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
 use super::access::{Denied, Place};
-use super::{Answer, Proxy, intercept, plain};
+use super::{Answer, Proxy, carry, intercept, plain};
 use crate::listen::Closing;
 use crate::pipeline::Body;
 use crate::upstream::DialError;
@@ -91,14 +90,11 @@ async fn blind(proxy: Arc<Proxy>, request: Request<Incoming>, host: &str, port: 
         Err(error) => return plain(StatusCode::BAD_GATEWAY, &error.to_string()),
     };
     let name = format!("{host}:{port}");
-    opened(proxy, request, move |_, near| carry(near, far, name))
+    opened(proxy, request, move |_, near| through(near, far, name))
 }
 
-/// Carries bytes both ways until both sides have finished; a side that has only stopped sending
-/// still hears the other out.
-async fn carry(near: Upgraded, mut far: TcpStream, name: String) {
-    let mut near = TokioIo::new(near);
-    match copy_bidirectional(&mut near, &mut far).await {
+async fn through(near: Upgraded, far: TcpStream, name: String) {
+    match carry::both_ways(TokioIo::new(near), far, carry::IDLE).await {
         Ok((up, down)) => tracing::debug!(host = name, up, down, "a tunnel ended"),
         Err(error) => tracing::debug!(host = name, %error, "a tunnel broke"),
     }

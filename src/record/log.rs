@@ -178,6 +178,17 @@ impl Log {
         self.put(decision);
     }
 
+    /// The line of a call that may outlive this process, for whoever ends it then; `None` where it
+    /// cannot be written as JSON.
+    pub fn prepared(decision: &Decision) -> Option<String> {
+        render(decision).ok()
+    }
+
+    /// Writes a line that an earlier process prepared, as having ended at `at`. Never waits.
+    pub fn write_prepared(&self, line: &str, at: jiff::Timestamp) {
+        self.shared.put(&ended_at(line, at));
+    }
+
     /// Writes a correction. Never waits.
     pub fn amend(&self, amend: &Amend) {
         self.put(amend);
@@ -231,6 +242,19 @@ impl Log {
             lost: progress.lost + self.shared.queue.lock().lost,
             trouble: progress.trouble,
         }
+    }
+}
+
+/// A prepared line with another end. Times stand in it as they were written, so the key is found
+/// by its text; nothing before it holds an app's words.
+fn ended_at(line: &str, at: jiff::Timestamp) -> String {
+    const KEY: &str = "\"ended_at\":\"";
+    let Some((before, rest)) = line.split_once(KEY) else {
+        return line.to_owned();
+    };
+    match rest.split_once('"') {
+        Some((_, after)) => format!("{before}{KEY}{at:.3}\"{after}"),
+        None => line.to_owned(),
     }
 }
 

@@ -8,8 +8,10 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use thiserror::Error;
 
-/// No answer is decoded to more than this.
-const MOST: usize = 256 << 20;
+/// No answer unfolds to more than so many times what came of it, and a little: pictures are
+/// compressed already, and one piece of a bomb must not fill the memory before anybody can count.
+const MOST_TIMES: usize = 100;
+const A_LITTLE: usize = 1 << 20;
 
 /// Why an answer cannot be decoded.
 #[derive(Debug, Error)]
@@ -18,21 +20,32 @@ pub enum Undecodable {
     Unknown(String),
     #[error("the answer's {0} encoding is broken: {1}")]
     Broken(&'static str, io::Error),
-    #[error("the answer unfolds to more than {} MiB", MOST >> 20)]
+    #[error("the answer unfolds to more than {MOST_TIMES} times its size")]
     Bomb,
 }
 
 /// What decoded bytes collect in, up to the bound.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sink {
     fresh: Vec<u8>,
     total: usize,
+    most: usize,
+}
+
+impl Default for Sink {
+    fn default() -> Sink {
+        Sink {
+            fresh: Vec::new(),
+            total: 0,
+            most: A_LITTLE,
+        }
+    }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.total += bytes.len();
-        if self.total > MOST {
+        if self.total > self.most {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
         }
         self.fresh.extend_from_slice(bytes);
@@ -98,6 +111,7 @@ impl Decoder {
     /// # Errors
     /// [`Undecodable::Broken`] and [`Undecodable::Bomb`].
     pub fn feed(&mut self, chunk: &[u8]) -> Result<Bytes, Undecodable> {
+        self.sink().most += chunk.len() * MOST_TIMES;
         let written = match &mut self.inner {
             Inner::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
             Inner::Deflate(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
@@ -107,11 +121,26 @@ impl Decoder {
         self.outcome(written)
     }
 
+    /// Says that nothing more will come.
+    ///
+    /// # Errors
+    /// [`Undecodable::Broken`] where the encoding says that something is missing.
+    pub fn finish(&mut self) -> Result<(), Undecodable> {
+        let whole = match &mut self.inner {
+            Inner::Gzip(decoder) => decoder.try_finish(),
+            Inner::Deflate(decoder) => decoder.try_finish(),
+            Inner::Brotli(decoder) => decoder.close(),
+            // It decodes block by block, and does not tell the last one.
+            Inner::Zstd(_) => Ok(()),
+        };
+        whole.map_err(|error| Undecodable::Broken(self.name, error))
+    }
+
     fn outcome(&mut self, written: io::Result<()>) -> Result<Bytes, Undecodable> {
         let name = self.name;
         let sink = self.sink();
         match written {
-            Err(_) if sink.total > MOST => Err(Undecodable::Bomb),
+            Err(_) if sink.total > sink.most => Err(Undecodable::Bomb),
             Err(error) => Err(Undecodable::Broken(name, error)),
             Ok(()) => Ok(std::mem::take(&mut sink.fresh).into()),
         }
@@ -155,7 +184,10 @@ mod tests {
                 brotli::BrotliCompress(
                     &mut &plain[..],
                     &mut out,
-                    &brotli::enc::BrotliEncoderParams::default(),
+                    &brotli::enc::BrotliEncoderParams {
+                        quality: 2, // the best takes a minute here
+                        ..Default::default()
+                    },
                 )
                 .unwrap();
                 out
@@ -184,14 +216,42 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_too_soon_is_not_whole() {
+        let plain: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
+        for encoding in ["gzip", "br"] {
+            let coded = encoded(encoding, &plain);
+            for end in [coded.len() / 2, coded.len() - 1, coded.len()] {
+                let mut decoder = Decoder::of(encoding).unwrap().unwrap();
+                decoder.feed(&coded[..end]).unwrap();
+                let whole = end == coded.len();
+                assert_eq!(decoder.finish().is_ok(), whole, "{encoding} to {end}");
+            }
+        }
+    }
+
+    #[test]
     fn a_bomb_is_not_unfolded() {
-        let bomb = encoded("zstd", &vec![0; MOST + (1 << 20)]);
-        let mut decoder = Decoder::of("zstd").unwrap().unwrap();
-        let end = bomb
-            .chunks(1024)
-            .map(|chunk| decoder.feed(chunk))
-            .find_map(Result::err);
-        assert!(matches!(end, Some(Undecodable::Bomb)), "{end:?}");
+        for encoding in ["gzip", "deflate", "br", "zstd"] {
+            let bomb = encoded(encoding, &vec![0; 32 << 20]);
+            let mut decoder = Decoder::of(encoding).unwrap().unwrap();
+            let (mut came, mut unfolded) = (0, 0);
+            let mut end = None;
+            for chunk in bomb.chunks(512) {
+                came += chunk.len();
+                match decoder.feed(chunk) {
+                    Ok(plain) => unfolded += plain.len(),
+                    Err(error) => {
+                        end = Some(error);
+                        break;
+                    }
+                }
+            }
+            assert!(
+                matches!(end, Some(Undecodable::Bomb)),
+                "{encoding}: {end:?}"
+            );
+            assert!(unfolded <= came * MOST_TIMES + A_LITTLE, "{encoding}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::dial::{self, DialError};
 use super::{Destination, Upstream};
 use crate::image::Format;
+use crate::room::Room;
 use crate::wire::Rope;
 
 /// From the first byte of a connection to the last of a picture.
@@ -47,7 +48,7 @@ pub enum FetchError {
 }
 
 impl Upstream {
-    /// Fetches the picture at `url`, of at most `most` bytes; `anywhere` allows addresses of this
+    /// Fetches the picture at `url`, of at most `most` bytes, into `room`; `anywhere` allows addresses of this
     /// machine and its net.
     ///
     /// # Errors
@@ -57,9 +58,10 @@ impl Upstream {
         url: &str,
         most: usize,
         anywhere: bool,
+        room: &Room,
     ) -> Result<Fetched, FetchError> {
         let (to, target) = located(url).ok_or(FetchError::NoAddress)?;
-        match tokio::time::timeout(PATIENCE, self.get(&to, target, most, anywhere)).await {
+        match tokio::time::timeout(PATIENCE, self.get(&to, target, most, anywhere, room)).await {
             Ok(fetched) => fetched,
             Err(_) => Err(FetchError::Slow(to)),
         }
@@ -71,6 +73,7 @@ impl Upstream {
         target: Uri,
         most: usize,
         anywhere: bool,
+        room: &Room,
     ) -> Result<Fetched, FetchError> {
         let allowed = move |ip| anywhere || dial::is_public(ip);
         let stream = self.dialer().connect_within(to, &allowed).await?;
@@ -91,16 +94,24 @@ impl Upstream {
             if !head.status.is_success() {
                 return Err(FetchError::Status(to.clone(), head.status.as_u16()));
             }
-            let body = Limited::new(body, most).collect().await;
-            let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-                true => FetchError::TooLarge(most),
-                false => broken(&error),
-            })?;
+            let mut body = body;
+            let mut picture = Rope::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else {
+                    continue;
+                };
+                if picture.len() + data.len() > most {
+                    return Err(FetchError::TooLarge(most));
+                }
+                room.grow(picture.len() + data.len()).await;
+                picture.push(data);
+            }
             let declared = head.headers.get(http::header::CONTENT_TYPE);
             let declared = declared.and_then(|value| value.to_str().ok());
             Ok(Fetched {
                 format: declared.map_or(Format::Unknown, Format::from_media_type),
-                body: Rope::from(body.to_bytes()),
+                // In one block of its own: a piece as it comes holds a whole read buffer.
+                body: Rope::from(picture.to_bytes()),
             })
         };
         // The connection is driven beside, and ends with its one request.
@@ -148,18 +159,24 @@ mod tests {
     async fn nothing_of_this_machine_is_fetched_because_an_answer_says_so() {
         let dialer = Dialer::new(rustls::RootCertStore::empty(), None);
         let upstream = Upstream::new(dialer, Patience::default());
+        let room = crate::room::Memory::new(0, 0).room();
         for url in [
             "http://127.0.0.1:9/x",
             "http://[::1]:9/x",
             "http://localhost:9/x",
         ] {
-            let refused = upstream.fetch(url, 1 << 20, false).await.unwrap_err();
+            let refused = upstream
+                .fetch(url, 1 << 20, false, &room)
+                .await
+                .unwrap_err();
             assert!(
                 matches!(refused, FetchError::Dial(DialError::Forbidden { .. })),
                 "{url}: {refused}"
             );
         }
-        let tried = upstream.fetch("http://127.0.0.1:9/x", 1 << 20, true).await;
+        let tried = upstream
+            .fetch("http://127.0.0.1:9/x", 1 << 20, true, &room)
+            .await;
         assert!(matches!(
             tried,
             Err(FetchError::Dial(DialError::Connect { .. }))

@@ -185,6 +185,9 @@ impl Upstream {
                 Err(_) => return Err(late(Sent::Unknown)),
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(Exchange::Unsent(again))) => request = *again,
+                Ok(Err(Exchange::Refused(message))) => {
+                    return Err(SendError::not_sent(FailureKind::Overloaded, message));
+                }
                 Ok(Err(Exchange::Lost(message))) => {
                     return Err(SendError::lost(FailureKind::Network, message));
                 }
@@ -220,6 +223,8 @@ impl Upstream {
 enum Exchange {
     /// Not one byte was written.
     Unsent(Box<Request<Outbound>>),
+    /// Written, and declined before anybody looked at it (RFC 9113, 8.7).
+    Refused(String),
     Lost(String),
 }
 
@@ -227,11 +232,28 @@ impl Exchange {
     fn of(unsent: Option<Request<Outbound>>, error: &hyper::Error, to: &Destination) -> Exchange {
         match unsent {
             Some(request) => Exchange::Unsent(Box::new(request)),
+            None if is_refused(error) => {
+                Exchange::Refused(format!("{to} takes no further request on this connection"))
+            }
             None => Exchange::Lost(format!(
                 "the connection to {to} broke before an answer came: {error}"
             )),
         }
     }
+}
+
+/// Whether the other side says that it has not processed the request, and will not.
+fn is_refused(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_reset()
+                && error.is_remote()
+                && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Puts the request in the form its connection's protocol wants.

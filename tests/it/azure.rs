@@ -9,11 +9,18 @@ const VERSION: &str = "api-version=2025-04-01-preview";
 
 /// A pixtoll whose user has a resource at Azure.
 async fn rig(lua: Option<&str>) -> Rig {
+    rig_with(&[], lua).await
+}
+
+/// The same, who has said which model each deployment is.
+async fn rig_with(deployments: &[(&str, &str)], lua: Option<&str>) -> Rig {
     let file = tempfile::Builder::new().suffix(".lua").tempfile().unwrap();
     std::fs::write(file.path(), lua.unwrap_or("return {}")).unwrap();
     Rig::with(|settings| {
         let mut azure = settings.providers.get("azure").unwrap().clone();
         azure.hosts.push(HOST.to_owned());
+        let named = |(name, model): &(&str, &str)| ((*name).to_owned(), (*model).to_owned());
+        azure.deployments = deployments.iter().map(named).collect();
         settings.providers.put(azure);
         let path = file.path().to_str().unwrap();
         if lua.is_some() {
@@ -148,4 +155,51 @@ async fn a_call_of_azure_is_drawn_by_openai_and_one_of_openai_by_azure() {
     assert!(seen[0].header("api-key").is_none() && seen[0].header("authorization").is_some());
     assert!(seen[1].header("api-key").is_some() && seen[1].header("authorization").is_none());
     assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn a_deployment_whose_model_is_configured_is_priced_by_it_in_both_forms() {
+    let rig = rig_with(&[("img25", "gpt-image-2.5-flare")], None).await;
+    let answer = generate(&rig, &deployment("img25"), &boat()).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let mut body = boat();
+    body["model"] = json!("img25");
+    body["prompt"] = json!("another boat");
+    let answer = generate(&rig, "/openai/v1/images/generations", &body).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    for decision in rig.decisions(2).await {
+        assert_eq!(decision["asked"]["model"], "azure/gpt-image-2.5-flare");
+        assert!(decision["asked"]["quote"].is_number(), "{decision}");
+        assert_eq!(decision["attempts"][0]["charge_from"], "usage");
+        assert_eq!(decision["lost"], json!([]));
+    }
+    // The app's own bytes went out: the deployment is still called by its name.
+    let seen = rig.sim().requests();
+    assert!(seen[0].target.starts_with("/openai/deployments/img25/"));
+}
+
+#[tokio::test]
+async fn a_route_to_a_model_finds_its_deployment_and_a_failure_names_it() {
+    let lua = r#"return { on_request = function(call)
+        return call:route("azure/gpt-image-2.5-flare", { reason = "ours" })
+    end }"#;
+    let deployments = [("img2", "gpt-image-2"), ("img25", "gpt-image-2.5-flare")];
+    let rig = rig_with(&deployments, Some(lua)).await;
+    let answer = rig.generate(&cat("a boat")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    // An app of Azure's that called another deployment is moved to it as well.
+    let answer = generate(&rig, &deployment("img2"), &boat()).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let seen = rig.sim().requests();
+    assert_eq!(seen[0].target, "/openai/v1/images/generations");
+    assert!(
+        seen[1].target.contains("/deployments/img25/"),
+        "{}",
+        seen[1].target
+    );
+    rig.script("azure", &["retired"]);
+    let answer = rig.generate(&cat("a hut")).await;
+    assert_eq!(answer.status(), 404);
+    let message = answer.json()["error"]["message"].to_string();
+    assert!(message.contains("deployment `img25`"), "{message}");
 }

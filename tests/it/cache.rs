@@ -207,3 +207,73 @@ async fn a_client_that_asks_for_n_by_n_equal_calls_gets_n() {
     assert_ne!(first, second);
     assert_eq!(rig.sim().bills().len(), 2);
 }
+
+/// So do the pictures repeat when it asks again: the k-th of the calls at once gets the k-th.
+#[tokio::test]
+async fn a_client_that_asks_for_n_by_n_equal_calls_again_gets_the_same_n() {
+    let rig = Rig::start().await;
+    let ask = || async {
+        let body = cat("a cat").to_string();
+        let path = "/v1/images/generations";
+        let headers = [("user-agent", "ai-sdk/openai/3.0 runtime/node")];
+        rig.call("api.openai.com", path, &headers, "application/json", &body)
+            .await
+            .body
+    };
+    let (first, second) = tokio::join!(ask(), ask());
+    // Calls within two seconds of each other count as made at once.
+    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    let (third, fourth) = tokio::join!(ask(), ask());
+    let (mut before, mut after) = ([first, second], [third, fourth]);
+    before.sort();
+    after.sort();
+    assert!(before == after, "the same two");
+    assert_eq!(rig.sim().bills().len(), 2);
+}
+
+#[tokio::test]
+async fn a_retry_joins_its_first_call_also_where_the_cache_is_off_and_nobody_else_does() {
+    let rule = r#"return { on_request = function(call) return call:cache{ mode = "off" } end }"#;
+    let rig = Rig::with_rule(rule).await;
+    rig.script("openai", &["hold", "hold"]);
+    let ask = async |retry: &str| {
+        let body = cat("a cat").to_string();
+        let headers = [("x-stainless-retry-count", retry)];
+        let path = "/v1/images/generations";
+        rig.call("api.openai.com", path, &headers, "application/json", &body)
+            .await
+    };
+    let again = async {
+        rig.sim().wait_for_requests(2).await;
+        let release = async { rig.sim().release() };
+        tokio::join!(ask("1"), release).0
+    };
+    let (one, other, retry) = tokio::join!(ask("0"), ask("0"), again);
+    assert_eq!(
+        (one.status(), other.status(), retry.status()),
+        (200, 200, 200)
+    );
+    assert_ne!(one.body, other.body, "equal calls are not one");
+    assert!(retry.body == one.body || retry.body == other.body);
+    assert_eq!(rig.sim().bills().len(), 2);
+    rig.decisions(3).await;
+    assert_eq!(rig.billed(), rig.booked().await);
+}
+
+#[tokio::test]
+async fn a_word_for_the_cache_that_nobody_knows_is_said_and_not_done() {
+    let rig = Rig::start().await;
+    rig.generate(&cat("a cat")).await;
+    let headers = [("x-pixtoll-cache", "off")];
+    let body = cat("a cat").to_string();
+    let path = "/v1/images/generations";
+    let answer = rig
+        .call("api.openai.com", path, &headers, "application/json", &body)
+        .await;
+    assert!(answer.header("cache-status").unwrap().contains("hit"));
+    let note = rig.decisions(2).await[1]["notes"][0].to_string();
+    assert!(
+        note.contains("`off` is neither bypass nor refresh"),
+        "{note}"
+    );
+}

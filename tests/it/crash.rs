@@ -9,15 +9,33 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use crate::harness::{cat, post, read_answer};
 
 pub(crate) fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
+    serve_with(dir, sim, &serde_json::json!({}))
+}
+
+/// With more keys for each provider, and `job_ttl`.
+pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Value) -> Child {
+    let at_sim = || {
+        let mut provider = serde_json::json!({"upstream": sim.url()});
+        if let Some(key) = more.get("api_key") {
+            provider["api_key"] = key.clone();
+        }
+        provider
+    };
     let config = serde_json::json!({
         "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join("state"),
-        "providers": {"openai": {"upstream": sim.url()}, "fal": {"upstream": sim.url()}},
+        "job_ttl": more.get("job_ttl").cloned().unwrap_or_else(|| "24h".into()),
+        "providers": {
+            "openai": at_sim(), "fal": at_sim(), "replicate": at_sim(), "bfl": at_sim(),
+        },
     });
     let path = dir.join("pixtoll.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
     Command::new(env!("CARGO_BIN_EXE_pixtoll"))
         .args(["serve", "--config"])
         .arg(path)
+        .env_remove("FAL_KEY")
+        .env_remove("BFL_API_KEY")
+        .env_remove("REPLICATE_API_TOKEN")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -8,7 +8,7 @@ use pixtoll::sim::{Behaviour, Sim, SimOptions};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::crash::{address, serve};
+use crate::crash::{address, serve, serve_with};
 use crate::harness::{Answer, Rig, cat, read_answer};
 
 const FAL: &str = "queue.fal.run";
@@ -420,77 +420,246 @@ async fn fal_at_once_is_answered_at_once() {
 
 // Jobs that outlive the process.
 
-/// One request to the gateway of a pixtoll that runs as a process of its own.
-async fn at_gateway(address: &str, method: &str, path: &str, body: &str) -> Answer {
-    let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!(
-        "{method} /fal{path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Key sk-canary\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
+/// A provider of jobs, as its apps speak to it.
+#[derive(Clone, Copy)]
+struct Queue {
+    provider: &'static str,
+    key: &'static str,
+    submit: &'static str,
+    body: &'static str,
+}
+
+const QUEUES: [Queue; 3] = [
+    Queue {
+        provider: "fal",
+        key: "Authorization: Key sk-canary",
+        submit: "/fal-ai/flux/dev",
+        body: r#"{"prompt": "a boat"}"#,
+    },
+    Queue {
+        provider: "replicate",
+        key: "Authorization: Bearer sk-canary",
+        submit: SCHNELL,
+        body: r#"{"input": {"prompt": "a boat"}}"#,
+    },
+    Queue {
+        provider: "bfl",
+        key: "x-key: sk-canary",
+        submit: "/v1/flux-2-pro",
+        body: r#"{"prompt": "a boat", "width": 1024, "height": 1024}"#,
+    },
+];
+
+impl Queue {
+    /// One request to the gateway of a pixtoll that runs as a process of its own.
+    async fn ask(self, address: &str, method: &str, path: &str, body: &str) -> Answer {
+        let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "{method} /{}{path} HTTP/1.1\r\nHost: {address}\r\n{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.provider,
+            self.key,
+            body.len()
+        );
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        read_answer(&mut tcp).await
+    }
+
+    /// Submits, and waits until the ledger has the job.
+    async fn submit(self, address: &str, dir: &std::path::Path) -> Value {
+        let answer = self.ask(address, "POST", self.submit, self.body).await;
+        assert!(answer.status() < 300, "{}", answer.text());
+        let path = dir.join("state/ledger.db");
+        for _ in 0..400 {
+            let ledger = pixtoll::ledger::Ledger::open(&path, pixtoll::ledger::Sync::Crash);
+            if let Ok(ledger) = ledger.await {
+                let kept = ledger.kept_jobs().await.unwrap_or_default();
+                let _ = ledger.close().await;
+                if !kept.is_empty() {
+                    return answer.json();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{}: the job is not in the ledger's list", self.provider)
+    }
+
+    /// Asks until the job is done, the way its app would.
+    async fn follow(self, address: &str, job: &Value, sim: &Sim) {
+        let place = |url: &Value| {
+            let url = url.as_str().unwrap();
+            let path = url.strip_prefix(&sim.url()).unwrap_or(url);
+            let prefix = format!("http://{address}/{}", self.provider);
+            path.strip_prefix(&prefix).unwrap_or(path).to_owned()
+        };
+        let places = match self.provider {
+            "fal" => vec![place(&job["status_url"]), place(&job["response_url"])],
+            "replicate" => vec![place(&job["urls"]["get"])],
+            _ => vec![place(&job["polling_url"])],
+        };
+        for place in places {
+            let path = match place.split_once("://") {
+                Some((_, rest)) => rest
+                    .split_once('/')
+                    .map(|(_, path)| format!("/{path}"))
+                    .unwrap(),
+                None => place,
+            };
+            let told = self.ask(address, "GET", &path, "").await;
+            assert_eq!(
+                told.status(),
+                200,
+                "{}: {path}: {}",
+                self.provider,
+                told.text()
+            );
+        }
+    }
+}
+
+/// The lines of one kind in the log, once there are `count`.
+async fn lines(dir: &std::path::Path, kind: &str, count: usize) -> Vec<Value> {
+    let log = dir.join("state/decisions.jsonl");
+    for _ in 0..6000 {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let found: Vec<Value> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|line: &Value| line["type"] == kind)
+            .collect();
+        if found.len() >= count {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("fewer than {count} lines of `{kind}`");
+}
+
+/// Kills a process as nothing can be caught.
+fn kill(mut child: std::process::Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The one row of the ledger, and that no job is kept any more.
+async fn only_row(dir: &std::path::Path) -> pixtoll::ledger::Row {
+    let path = dir.join("state/ledger.db");
+    let ledger = pixtoll::ledger::Ledger::open(&path, pixtoll::ledger::Sync::Crash)
+        .await
+        .unwrap();
+    let mut rows = ledger.all_rows().await.unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(ledger.kept_jobs().await.unwrap().is_empty());
+    rows.remove(0)
+}
+
+async fn queue() -> (tempfile::TempDir, Sim) {
+    let sim = Sim::start(([127, 0, 0, 1], 0).into(), SimOptions::default());
+    (tempfile::TempDir::new().unwrap(), sim.await.unwrap())
+}
+
+/// The log of a call whose process was killed: its line as nobody saw the end, and the correction.
+async fn told_late(dir: &std::path::Path, sim: &Sim, queue: Queue) {
+    let amend = lines(dir, "amend", 1).await.remove(0);
+    let calls = lines(dir, "call", 1).await;
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    let call = &calls[0];
+    assert_eq!(amend["id"], call["id"]);
+    assert_eq!(call["attempts"][0]["outcome"], "unknown", "{call}");
+    assert!(call["attempts"][0]["job"].is_string(), "{call}");
+    assert!(
+        call["asked"]["model"]
+            .as_str()
+            .unwrap()
+            .starts_with(queue.provider)
     );
-    tcp.write_all(request.as_bytes()).await.unwrap();
-    read_answer(&mut tcp).await
+    assert!(
+        call["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("ended before")
+    );
+    assert!(call["ended_at"].as_str() >= call["at"].as_str());
+    let cost = amend["cost"].as_f64().unwrap() * 1e9;
+    assert_eq!(cost.round() as i64, sim.bills()[0].nano_usd, "{amend}");
 }
 
 #[tokio::test]
 async fn a_job_whose_process_was_killed_is_settled_when_its_app_asks_the_next() {
-    let dir = tempfile::TempDir::new().unwrap();
-    let sim = Sim::start(([127, 0, 0, 1], 0).into(), SimOptions::default())
-        .await
-        .unwrap();
-    sim.script("fal", [Behaviour::hold()]);
+    for queue_of in QUEUES {
+        let (dir, sim) = queue().await;
+        sim.script(queue_of.provider, [Behaviour::hold()]);
+        let mut first = serve(dir.path(), &sim);
+        let gateway = address(&mut first).await;
+        let job = queue_of.submit(&gateway, dir.path()).await;
+        kill(first);
+
+        let mut second = serve(dir.path(), &sim);
+        let gateway = address(&mut second).await;
+        assert!(
+            lines(dir.path(), "call", 0).await.is_empty(),
+            "it has not ended"
+        );
+        sim.release();
+        queue_of.follow(&gateway, &job, &sim).await;
+        told_late(dir.path(), &sim, queue_of).await;
+        kill(second);
+        let row = only_row(dir.path()).await;
+        let settled = row.settled.as_ref().unwrap();
+        assert!(!row.assumed, "{settled:?}");
+        assert_eq!(settled.outcome, pixtoll::ledger::Outcome::Ok);
+        assert_eq!(settled.charge.unwrap().nano(), sim.bills()[0].nano_usd);
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_process_was_killed_is_asked_for_where_a_key_of_ours_is_configured() {
+    for queue_of in QUEUES {
+        let (dir, sim) = queue().await;
+        sim.script(queue_of.provider, [Behaviour::hold()]);
+        let keys = json!({"api_key": "sk-ours"});
+        let mut first = serve_with(dir.path(), &sim, &keys);
+        let gateway = address(&mut first).await;
+        queue_of.submit(&gateway, dir.path()).await;
+        kill(first);
+        sim.release();
+
+        let mut second = serve_with(dir.path(), &sim, &keys);
+        address(&mut second).await;
+        told_late(dir.path(), &sim, queue_of).await;
+        kill(second);
+        let row = only_row(dir.path()).await;
+        assert!(!row.assumed);
+        let charge = row.settled.unwrap().charge.unwrap();
+        assert_eq!(charge.nano(), sim.bills()[0].nano_usd);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_asks_about_is_unknown_when_its_time_is_over() {
+    let (dir, sim) = queue().await;
+    let queue_of = QUEUES[0];
+    sim.script(queue_of.provider, [Behaviour::hold()]);
     let mut first = serve(dir.path(), &sim);
     let gateway = address(&mut first).await;
-    let body = json!({"prompt": "a boat"}).to_string();
-    let job = at_gateway(&gateway, "POST", "/fal-ai/flux/dev", &body)
-        .await
-        .json();
-    let place = job["response_url"]
-        .as_str()
-        .unwrap()
-        .strip_prefix(&sim.url())
-        .unwrap();
-    // The job is in the ledger's list soon after its submit is answered.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    first.kill().unwrap();
-    first.wait().unwrap();
+    queue_of.submit(&gateway, dir.path()).await;
+    kill(first);
 
-    let mut second = serve(dir.path(), &sim);
-    let gateway = address(&mut second).await;
-    sim.release();
-    let status = format!("{place}/status");
-    let told = at_gateway(&gateway, "GET", &status, "").await;
-    assert_eq!(told.json()["status"], "COMPLETED");
-    let result = at_gateway(&gateway, "GET", place, "").await;
-    assert_eq!(result.status(), 200, "{}", result.text());
-    let log = dir.path().join("state/decisions.jsonl");
-    let amended = || {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let amends = |line: &&str| line.contains("\"type\":\"amend\"");
-        text.lines().filter(amends).count() == 1
-    };
-    for _ in 0..400 {
-        if amended() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(amended(), "the log says that the charge has come late");
-    second.kill().unwrap();
-    second.wait().unwrap();
-
-    let path = dir.path().join("state/ledger.db");
-    let ledger = pixtoll::ledger::Ledger::open(&path, pixtoll::ledger::Sync::Crash)
-        .await
-        .unwrap();
-    let rows = ledger.all_rows().await.unwrap();
-    let [row] = rows.as_slice() else {
-        panic!("{rows:?}")
-    };
-    let settled = row.settled.as_ref().unwrap();
-    assert!(!row.assumed, "{settled:?}");
-    assert_eq!(settled.outcome, pixtoll::ledger::Outcome::Ok);
-    assert_eq!(settled.charge.unwrap().nano(), sim.bills()[0].nano_usd);
-    assert!(ledger.kept_jobs().await.unwrap().is_empty());
+    let mut second = serve_with(dir.path(), &sim, &json!({"job_ttl": "1s"}));
+    address(&mut second).await;
+    let call = lines(dir.path(), "call", 1).await.remove(0);
+    assert_eq!(call["attempts"][0]["outcome"], "unknown");
+    assert_eq!(call["attempts"][0]["billed"], "unknown");
+    kill(second);
+    let row = only_row(dir.path()).await;
+    assert!(row.assumed);
+    let booked = row.settled.unwrap().charge.unwrap();
+    let logged = call["cost"].as_f64().unwrap() * 1e9;
+    assert_eq!(logged.round() as i64, booked.nano(), "log and ledger agree");
+    // It is written once, however often pixtoll starts.
+    let mut third = serve(dir.path(), &sim);
+    address(&mut third).await;
+    kill(third);
+    assert_eq!(lines(dir.path(), "call", 1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -503,25 +672,31 @@ async fn a_job_of_ours_whose_process_was_killed_has_failed() {
     let gateway = address(&mut first).await;
     let body = json!({"prompt": "a boat", "sync_mode": true}).to_string();
     let path = "/fal-ai/flux/dev";
-    let job = at_gateway(&gateway, "POST", path, &body).await.json();
+    let job = QUEUES[0].ask(&gateway, "POST", path, &body).await.json();
     let theirs = job["response_url"]
         .as_str()
         .unwrap()
         .strip_prefix(&sim.url())
         .unwrap();
-    assert_eq!(at_gateway(&gateway, "GET", theirs, "").await.status(), 200);
-    let again = at_gateway(&gateway, "POST", path, &body).await.json();
+    assert_eq!(
+        QUEUES[0].ask(&gateway, "GET", theirs, "").await.status(),
+        200
+    );
+    let again = QUEUES[0].ask(&gateway, "POST", path, &body).await.json();
     let id = again["request_id"].as_str().unwrap();
     assert_ne!(id, job["request_id"]);
     let ours = format!("/fal-ai/flux/requests/{id}");
-    assert_eq!(at_gateway(&gateway, "GET", &ours, "").await.status(), 200);
+    assert_eq!(
+        QUEUES[0].ask(&gateway, "GET", &ours, "").await.status(),
+        200
+    );
     tokio::time::sleep(Duration::from_millis(300)).await;
     first.kill().unwrap();
     first.wait().unwrap();
 
     let mut second = serve(dir.path(), &sim);
     let gateway = address(&mut second).await;
-    let told = at_gateway(&gateway, "GET", &ours, "").await;
+    let told = QUEUES[0].ask(&gateway, "GET", &ours, "").await;
     assert_eq!(told.status(), 503, "{}", told.text());
     assert!(told.text().contains("ask for it again"), "{}", told.text());
     second.kill().unwrap();
