@@ -4,7 +4,8 @@
 //! here and in the pipeline. [`CallView`] is all that a hook may know, as plain values; the
 //! pipeline fills it in, and nothing in it can reach a socket, a key or a picture's bytes.
 
-use std::collections::BTreeSet;
+mod world;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::image::{Format, ImageRequest, ModelId, Quality, Safety, Size, Tier, w
 use crate::money::Usd;
 use crate::secret::may_be_seen;
 use crate::wire::RequestHead;
+
+pub use world::{BreakerState, BudgetView, Funds, Health, HealthView, Per, Spending, World};
 
 /// What a hook returned, with where it stands in the plugin's file.
 #[derive(Clone, Debug, PartialEq)]
@@ -420,13 +423,6 @@ impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
-}
-
-/// What is known of the world outside the call.
-#[derive(Clone, Debug, Default)]
-pub struct World {
-    /// Providers that a call can be sent to: a key is configured, or the app's own will do.
-    pub keys: BTreeSet<String>,
 }
 
 /// Models of a kind, from the configuration.

@@ -469,7 +469,10 @@ fn world(providers: &Providers) -> Arc<World> {
         .filter(|provider| provider.key.is_some())
         .map(|provider| provider.name.to_string())
         .collect();
-    Arc::new(World { keys })
+    Arc::new(World {
+        keys,
+        ..World::default()
+    })
 }
 
 fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy, StartError> {

@@ -9,6 +9,7 @@ use super::problem::{Problem, nearest};
 use super::provider::Providers;
 use super::raw::{Field, RawBudget, RawClass, RawFilter, Value};
 use super::read::{Reader, readable};
+pub use crate::action::Per;
 use crate::image::{ModelId, words};
 use crate::money::Usd;
 
@@ -19,18 +20,6 @@ pub struct Class {
     pub models: Vec<ModelId>,
     /// A route into the class never exceeds this, by the quote's high end. More than zero.
     pub max_cost: Option<Usd>,
-}
-
-words! {
-    /// After which time a budget begins anew.
-    Per {
-        Hour = "hour",
-        Day = "day",
-        Week = "week",
-        Month = "month",
-        /// Never.
-        Total = "total",
-    }
 }
 
 words! {

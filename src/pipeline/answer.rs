@@ -267,6 +267,7 @@ impl Pipeline {
                 .push("the caller did not wait for the answer".to_owned());
         }
         self.log.write(&call.decision);
+        self.tell_decision(&call.decision).await;
     }
 
     /// What the call is measured against: the quote as asked, or its successor's where the asked

@@ -189,6 +189,7 @@ impl Pipeline {
         let began = Instant::now();
         if let FlightProgress::Live(live) = flight.live_or_bought().await
             && live.shape == shape_of(call)
+            && !call.holds
             && !door.is_open()
         {
             self.note_joined(call, &flight.leader);

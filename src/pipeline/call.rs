@@ -131,11 +131,18 @@ pub(super) struct Call {
     /// Attempts really sent.
     pub(super) attempts: u32,
     /// The request as it was served, and at what quote.
-    pub(super) served: Option<(Arc<ImageRequest>, Option<Arc<Quote>>)>,
+    pub(super) served: ServedAs,
     /// The attempts whose pictures the caller was given.
     pub(super) served_by: Vec<u32>,
+    /// Its answer waits for plugins that hold answers.
+    pub(super) holds: bool,
+    /// They have spoken of the answer.
+    pub(super) judged: bool,
     pub(super) decision: Decision,
 }
+
+/// A request as it was served, and at what quote; none before it was.
+pub(super) type ServedAs = Option<(Arc<ImageRequest>, Option<Arc<Quote>>)>;
 
 /// A target that a rule named, with who named it.
 #[derive(Clone, Debug)]
@@ -157,6 +164,15 @@ impl Call {
     /// Whether nothing was changed in `request`.
     pub(super) fn is_as_asked(&self, request: &Arc<ImageRequest>) -> bool {
         Arc::ptr_eq(request, &self.asked) || **request == *self.asked
+    }
+
+    /// Adds the tags that it does not have yet.
+    pub(super) fn tag(&mut self, names: Vec<String>) {
+        for name in names {
+            if !self.decision.tags.iter().any(|tag| **tag == *name) {
+                self.decision.tags.push(name.into());
+            }
+        }
     }
 
     /// From here on the call's pictures may be shared with everyone.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pipeline;
-use super::call::{Call, Routed};
+use super::call::{Call, Routed, ServedAs};
 use super::door::Door;
 use super::plan::Plan;
 use super::rescue::Rescued;
+use super::responses::Verdict;
 use super::rules::{note_error, nowhere};
 use crate::action::{Action, Made, Route};
 use crate::cache::Entry;
@@ -43,6 +44,35 @@ pub(super) enum Got {
     Refused(Rescued),
 }
 
+/// An answer that a rule sent back: paid for, and better than none.
+#[derive(Default)]
+struct SentBack {
+    count: u32,
+    kept: Option<(Served, Vec<u32>, ServedAs)>,
+}
+
+impl SentBack {
+    fn take(&mut self, call: &mut Call, served: Served) {
+        self.count += 1;
+        let by = std::mem::take(&mut call.served_by);
+        self.kept = Some((served, by, call.served.take()));
+    }
+
+    /// The answer that was sent back last, where nothing came in its place.
+    fn or(self, call: &mut Call, rescued: Rescued) -> Result<Served, Rescued> {
+        let Some((served, by, request)) = self.kept else {
+            return Err(rescued);
+        };
+        let note = format!(
+            "an answer that a rule sent back was handed over, since nothing came in its place: {}",
+            rescued.refusal.kind
+        );
+        call.decision.notes.push(note);
+        (call.served_by, call.served) = (by, request);
+        Ok(served)
+    }
+}
+
 /// What is tried next.
 enum Next {
     Plan(Box<Plan>, Duration),
@@ -55,6 +85,7 @@ impl Pipeline {
         let mut plan = self.plan_first(call).map_err(|why| nowhere(&why))?;
         let mut failures: Vec<(FailureKind, ModelId)> = Vec::new();
         let mut wait = Duration::ZERO;
+        let mut sent_back = SentBack::default();
         loop {
             if !wait.is_zero() {
                 tokio::time::sleep(self.policy.pause(wait)).await;
@@ -62,8 +93,19 @@ impl Pipeline {
             self.note_losses(call, &plan);
             let began = Instant::now();
             let failed = match self.attempt(call, &plan, wait, door).await {
-                Got::Served(served) => return Ok(served),
-                Got::Refused(rescued) => return Err(rescued),
+                Got::Served(served) => {
+                    let may_move = sent_back.count + 1 < self.policy.attempts;
+                    match self.judge_answer(call, &served, door, may_move).await {
+                        Verdict::HandOver => return Ok(served),
+                        Verdict::Refuse(rescued) => return Err(rescued),
+                        Verdict::Elsewhere(next) => {
+                            sent_back.take(call, served);
+                            (plan, wait) = (*next, Duration::ZERO);
+                            continue;
+                        }
+                    }
+                }
+                Got::Refused(rescued) => return sent_back.or(call, rescued),
                 Got::Failed(failed) => failed,
             };
             failures.push((failed.failure.kind, plan.request.model.clone()));
@@ -76,7 +118,10 @@ impl Pipeline {
             };
             match next {
                 Next::Plan(next, pause) => (plan, wait) = (*next, pause),
-                Next::Nothing => return Err(self.give_up(call, &plan, &failed)),
+                Next::Nothing => {
+                    let rescued = self.give_up(call, &plan, &failed);
+                    return sent_back.or(call, rescued);
+                }
             }
         }
     }
@@ -131,7 +176,9 @@ impl Pipeline {
         });
         for plugin in self.plugins.iter().filter(|plugin| plugin.has_on_failure()) {
             let view = Arc::new(self.view(call));
-            let outcome = plugin.on_failure(view, Arc::clone(&failure)).await;
+            let mut outcome = plugin.on_failure(view, Arc::clone(&failure)).await;
+            let alerts = std::mem::take(&mut outcome.alerts);
+            self.raise(plugin, ON_FAILURE, &call.id(), alerts);
             if let Some(error) = &outcome.error {
                 note_error(call, plugin, ON_FAILURE, error, outcome.us);
                 continue;

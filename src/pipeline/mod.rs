@@ -24,6 +24,7 @@ mod questions;
 mod reading;
 mod receive;
 pub mod rescue;
+mod responses;
 mod rules;
 mod several;
 mod submit;
@@ -156,6 +157,7 @@ impl Pipeline {
             Err(refused) => Err(refused),
         };
         let delivery = self.answer(&mut call, &outcome, door).await;
+        self.hear_response(&mut call, &outcome).await;
         self.record(call, outcome, delivery).await;
     }
 

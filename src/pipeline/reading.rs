@@ -101,7 +101,7 @@ impl Pipeline {
             }
             // What is whole already need not be shown in two parts.
             let whole = view.decoder.is_none() && inbound.is_end_stream();
-            if view.may_show() && !whole && !door.is_open() {
+            if view.may_show() && !whole && !call.holds && !door.is_open() {
                 let live = view.begin(length);
                 self.open_live(call, Some(plan), &live, door);
                 if let Some(pilot) = pilot.filter(|_| view.decoder.is_none()) {

@@ -60,6 +60,8 @@ impl Pipeline {
             attempts: 0,
             served: None,
             served_by: Vec::new(),
+            holds: self.holds(),
+            judged: false,
             decision,
             arrived,
         })

@@ -85,6 +85,12 @@ impl Rescued {
         }
     }
 
+    /// A plugin failed whose word must not be missed.
+    pub fn broken_rule(plugin: &str) -> Rescued {
+        let message = "a rule that must not fail has failed; see the decision log";
+        Rescued::refused(plugin, message, Some(503))
+    }
+
     /// We cannot do it ourselves.
     pub fn ours(
         status: u16,

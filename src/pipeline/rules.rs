@@ -16,6 +16,8 @@ use crate::plugin::{HookOutcome, OnError, Plugin};
 use crate::record::{By, Decided, Mode, RuleRecord};
 
 const ON_REQUEST: &str = "on_request";
+/// Why an action of a plugin that is only observed was not carried out.
+pub(super) const RECORDED: &str = "observed: it would have been done";
 
 impl Pipeline {
     /// Asks every plugin in order; each sees the request as those before left it.
@@ -52,15 +54,12 @@ impl Pipeline {
     }
 
     fn take(&self, call: &mut Call, plugin: &Plugin, outcome: HookOutcome) -> Result<(), Rescued> {
+        self.raise(plugin, ON_REQUEST, &call.id(), outcome.alerts);
         if let Some(error) = outcome.error {
             note_error(call, plugin, ON_REQUEST, &error, outcome.us);
             return match plugin.on_error() {
                 OnError::Skip => Ok(()),
-                OnError::Refuse => Err(Rescued::refused(
-                    plugin.name(),
-                    "a rule that must not fail has failed; see the decision log",
-                    Some(503),
-                )),
+                OnError::Refuse => Err(Rescued::broken_rule(plugin.name())),
             };
         }
         for made in outcome.made {
@@ -99,11 +98,7 @@ impl Pipeline {
             }
             Action::Tag { names } => {
                 record.applied = true;
-                for name in names {
-                    if !call.decision.tags.iter().any(|tag| **tag == *name) {
-                        call.decision.tags.push(name.into());
-                    }
-                }
+                call.tag(names);
             }
             Action::Retry { .. } | Action::Stop { .. } => {
                 record.skipped = Some("there is no attempt yet".to_owned());

@@ -29,6 +29,7 @@ use crate::dialect::job::Submit;
 use crate::dialect::{Dialect, Next};
 use crate::image::{Delivery, Failure};
 use crate::ledger::{KeptJob, Key};
+use crate::plugin::Plugin;
 use crate::record::{AttemptRecord, Mode};
 use crate::wire::RequestHead;
 
@@ -72,8 +73,8 @@ impl Pipeline {
     /// Whether a rule may yet send the call elsewhere: nobody who was told of a provider's job
     /// could be told of another then.
     fn may_move(&self) -> bool {
-        self.policy.mode == Mode::Enforce
-            && self.plugins.iter().any(|plugin| plugin.has_on_failure())
+        let has = |plugin: &Plugin| plugin.has_on_failure();
+        self.holds() || self.policy.mode == Mode::Enforce && self.plugins.iter().any(has)
     }
 
     /// Buys the picture elsewhere; the app is told of a job of ours before it is made.

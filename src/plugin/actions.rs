@@ -4,10 +4,10 @@ use mlua::{
     Error, Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods, Value,
 };
 
-use super::Hook;
 use super::args::{Given, options, show};
 use super::fault::raise;
 use super::near::no_such;
+use super::subject::Hook;
 use super::view::{CallRef, REQUEST_FIELDS};
 use crate::action::{Action, CacheMode, CachePolicy, CacheScope, Change, Route, Set, Target};
 use crate::image::capability::Keep;
@@ -79,15 +79,31 @@ type Make = fn(&CallRef, Vec<Value>) -> Result<Action, String>;
 
 /// Each action: its name, the hooks that may return it, and how it is made.
 pub(super) const ACTIONS: &[(&str, &[Hook], Make)] = &[
-    ("change", &[Hook::OnRequest], change),
-    ("route", &[Hook::OnRequest, Hook::OnFailure], route),
+    ("change", &[Hook::OnRequest, Hook::OnBudget], change),
+    (
+        "route",
+        &[
+            Hook::OnRequest,
+            Hook::OnBudget,
+            Hook::OnFailure,
+            Hook::OnResponse,
+        ],
+        route,
+    ),
     ("retry", &[Hook::OnFailure], retry),
     ("stop", &[Hook::OnFailure], stop),
-    ("refuse", &[Hook::OnRequest], refuse),
+    (
+        "refuse",
+        &[Hook::OnRequest, Hook::OnBudget, Hook::OnResponse],
+        refuse,
+    ),
     ("answer", &[Hook::OnRequest], answer),
     ("cache", &[Hook::OnRequest], cache),
-    ("tag", &[Hook::OnRequest], tag),
+    ("tag", &[Hook::OnRequest, Hook::OnResponse], tag),
 ];
+
+/// What `on_response` may return only where the answer waits for it.
+const NEEDS_HOLDS: &[&str] = &["route", "refuse"];
 
 /// An action as Lua holds it: a number of one run.
 #[derive(Clone, Copy)]
@@ -135,14 +151,26 @@ pub(super) fn add<M: UserDataMethods<CallRef>>(methods: &mut M) {
 }
 
 fn permitted(lua: &Lua, call: &CallRef, name: &str, hooks: &[Hook]) -> Result<(), Error> {
-    let now = call.stage.hook();
-    if now.is_none_or(|hook| hooks.contains(&hook)) {
+    let Some(now) = call.stage.hook() else {
+        return Ok(());
+    };
+    if now == Hook::OnResponse && NEEDS_HOLDS.contains(&name) && !call.stage.holds() {
+        let what = format!(
+            "`{name}` may be returned by on_response only where the answer waits for it: add holds = true beside the hook"
+        );
+        return Err(raise(lua, what));
+    }
+    if hooks.contains(&now) {
         return Ok(());
     }
     let names: Vec<&str> = hooks.iter().map(|hook| hook.as_str()).collect();
+    let names = names.join(", ");
     Err(raise(
         lua,
-        format!("`{name}` may be returned by {} only", names.join(" and ")),
+        format!(
+            "`{name}` may be returned by {names} only, not by {}",
+            now.as_str()
+        ),
     ))
 }
 

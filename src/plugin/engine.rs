@@ -13,10 +13,12 @@ use super::fault::{describe, place_at};
 use super::load::Library;
 use super::meter::{self, Meter};
 use super::options;
+use super::record::DecisionRef;
 use super::stage::Stage;
-use super::view::{CallRef, FailureRef};
-use super::{FailureView, Hook, HookError, House, helpers, sandbox};
-use crate::action::{CallView, Made};
+use super::subject::{Hook, Subject};
+use super::view::{self, CallRef, FailureRef, ResponseRef};
+use super::{Alert, HookError, House, helpers, sandbox};
+use crate::action::Made;
 
 /// Memory that one VM may use.
 const MEMORY: usize = 16 << 20;
@@ -27,7 +29,8 @@ const IDLE: usize = 16;
 
 /// How a run ended.
 pub(super) enum End {
-    Made(Vec<Made>),
+    /// What it returned, and whom it wants told.
+    Made(Vec<Made>, Vec<Alert>),
     /// It used up its time, at this place where that is known.
     Slow(Option<String>),
     Failed(HookError),
@@ -44,6 +47,8 @@ pub(super) struct Script {
     pub(super) code: Code,
     pub(super) options: serde_json::Value,
     pub(super) hooks: Vec<Hook>,
+    /// Answers wait for its `on_response`.
+    pub(super) holds: bool,
     pub(super) idle: Mutex<Vec<Vm>>,
 }
 
@@ -61,24 +66,18 @@ impl Script {
     }
 
     /// Runs a hook with at most `limit` of CPU. A VM in which anything went wrong is dropped.
-    pub(super) fn run(
-        &self,
-        hook: Hook,
-        call: &Arc<CallView>,
-        failure: Option<&Arc<FailureView>>,
-        limit: Duration,
-    ) -> End {
+    pub(super) fn run(&self, subject: &Subject, limit: Duration) -> End {
         let vm = match self.take() {
             Ok(vm) => vm,
             Err(error) => return End::Failed(error),
         };
-        let (end, lines) = vm.run(hook, call, failure, limit, &self.file);
+        let (end, lines) = vm.run(subject, limit, &self.file);
         if !matches!(end, End::Slow(_)) {
             for line in lines {
-                tracing::info!(plugin = self.name, hook = hook.as_str(), "{line}");
+                tracing::info!(plugin = self.name, hook = subject.hook().as_str(), "{line}");
             }
         }
-        if matches!(end, End::Made(_)) {
+        if matches!(end, End::Made(..)) {
             self.give_back(vm);
         }
         end
@@ -139,8 +138,7 @@ pub(super) struct Vm {
     pub(super) lua: Lua,
     stage: Arc<Stage>,
     meter: Arc<Meter>,
-    on_request: Option<Function>,
-    on_failure: Option<Function>,
+    hooks: Vec<(Hook, Function)>,
     options: Option<Table>,
     /// CPU time that running the file took.
     pub(super) loaded_in: Duration,
@@ -180,8 +178,7 @@ impl Vm {
             lua,
             stage,
             meter,
-            on_request: None,
-            on_failure: None,
+            hooks: Vec::new(),
             options: None,
             loaded_in,
         };
@@ -190,36 +187,36 @@ impl Vm {
 
     /// Takes the hooks out of a table that has been checked.
     pub(super) fn adopt(&mut self, table: &Table, options: Table) -> Result<(), Error> {
-        self.on_request = table.raw_get(Hook::OnRequest.as_str())?;
-        self.on_failure = table.raw_get(Hook::OnFailure.as_str())?;
+        for hook in Hook::ALL {
+            let function: Option<Function> = table.raw_get(hook.as_str())?;
+            self.hooks.extend(function.map(|function| (hook, function)));
+        }
+        let holds: Option<bool> = table.raw_get("holds")?;
+        self.stage.set_holds(holds.unwrap_or(false));
         self.options = Some(options);
         Ok(())
     }
 
-    pub(super) fn has(&self, hook: Hook) -> bool {
-        self.function(hook).is_some()
+    pub(super) fn hooks(&self) -> impl Iterator<Item = Hook> {
+        self.hooks.iter().map(|(hook, _)| *hook)
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.stage.holds()
     }
 
     fn function(&self, hook: Hook) -> Option<&Function> {
-        match hook {
-            Hook::OnRequest => self.on_request.as_ref(),
-            Hook::OnFailure => self.on_failure.as_ref(),
-        }
+        let mut hooks = self.hooks.iter();
+        hooks.find_map(|(own, function)| (*own == hook).then_some(function))
     }
 
     /// Runs a hook; also returns what it logged.
-    fn run(
-        &self,
-        hook: Hook,
-        call: &Arc<CallView>,
-        failure: Option<&Arc<FailureView>>,
-        limit: Duration,
-        file: &str,
-    ) -> (End, Vec<String>) {
+    fn run(&self, subject: &Subject, limit: Duration, file: &str) -> (End, Vec<String>) {
+        let hook = subject.hook();
         self.meter.start(limit);
-        let run = self.stage.enter(hook, call, failure);
+        let run = self.stage.enter(subject);
         let result = self
-            .call(hook, run)
+            .call(subject, run)
             .and_then(|values| self.collect(hook, run, values));
         let left = self.stage.leave();
         if self.meter.expired() {
@@ -240,23 +237,30 @@ impl Vm {
                 ),
                 at: made.at,
             }),
-            (Ok(made), None) => End::Made(made),
+            (Ok(made), None) => End::Made(made, left.alerts),
         };
         (end, left.lines)
     }
 
-    fn call(&self, hook: Hook, run: u64) -> Result<MultiValue, Error> {
+    fn call(&self, subject: &Subject, run: u64) -> Result<MultiValue, Error> {
+        let hook = subject.hook();
         let (Some(function), Some(options)) = (self.function(hook), &self.options) else {
             return Ok(MultiValue::new());
         };
-        let stage = Arc::clone(&self.stage);
-        let call = CallRef { stage, run };
-        match hook {
-            Hook::OnRequest => function.call((call, options)),
-            Hook::OnFailure => {
-                let stage = Arc::clone(&self.stage);
-                function.call((call, FailureRef { stage, run }, options))
+        let stage = || Arc::clone(&self.stage);
+        let call = || CallRef {
+            stage: stage(),
+            run,
+        };
+        match subject {
+            Subject::Request(_) => function.call((call(), options)),
+            Subject::Budget(_, budget) => {
+                let budget = view::budget(&self.lua, Some(Arc::clone(budget)))?;
+                function.call((call(), budget, options))
             }
+            Subject::Failure(..) => function.call((call(), FailureRef(stage(), run), options)),
+            Subject::Response(..) => function.call((call(), ResponseRef(stage(), run), options)),
+            Subject::Decision(_) => function.call((DecisionRef(stage(), run), options)),
         }
     }
 

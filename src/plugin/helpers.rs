@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use mlua::{Error, Lua, MultiValue, Table, UserData, Value, Variadic};
 
+use super::alert;
 use super::clock;
 use super::fault::raise;
 use super::market;
 use super::money;
 use super::near::no_such;
 use super::stage::Stage;
+use super::subject::Subject;
+use super::world;
 use crate::action::CallView;
 
 /// Names in the `pixtoll` table.
@@ -29,7 +32,7 @@ pub(super) const HELPERS: &[&str] = &[
 ];
 
 /// Those that this version only names.
-const NOT_YET: &[&str] = &["health", "spend", "counter", "alert"];
+const NOT_YET: &[&str] = &["counter"];
 
 /// What an option can be marked to need.
 pub(super) const NEEDS: &[&str] = &["model", "models", "text", "number", "money", "list"];
@@ -48,6 +51,8 @@ pub(super) fn install(lua: &Lua, stage: &Arc<Stage>) -> Result<(), Error> {
     globals.raw_set("usd", lua.create_function(money::usd)?)?;
     let table = lua.create_table()?;
     market::install(lua, &table, stage)?;
+    world::install(lua, &table, stage)?;
+    table.raw_set("alert", alert::helper(lua, stage)?)?;
     time(lua, &table, stage)?;
     let log = log(lua, stage)?;
     globals.raw_set("print", log.clone())?;
@@ -66,11 +71,11 @@ pub(super) fn install(lua: &Lua, stage: &Arc<Stage>) -> Result<(), Error> {
     globals.raw_set("pixtoll", table)
 }
 
-/// Makes a name that the table does not have an error. The caller freezes the table.
+/// Makes a name that is not among `names` an error. The caller freezes the table.
 pub(super) fn strict_table(
     lua: &Lua,
     table: &Table,
-    object: &'static str,
+    object: impl AsRef<str> + Send + Sync + 'static,
     what: &'static str,
     names: Vec<impl AsRef<str> + Send + Sync + 'static>,
 ) -> Result<(), Error> {
@@ -80,6 +85,10 @@ pub(super) fn strict_table(
             Value::String(key) => key.to_string_lossy(),
             other => super::args::show(other),
         };
+        if names.iter().any(|name| name.as_ref() == key) {
+            return Ok(()); // the name is right, and there is nothing
+        }
+        let object = object.as_ref();
         let path = format!("{object}.{key}");
         Err(raise(
             lua,
@@ -95,8 +104,8 @@ pub(super) fn strict_table(
 fn time(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
     let held = Arc::clone(stage);
     let clock = lua.create_function(move |lua, zone: Option<String>| {
-        let call = current(lua, &held, "clock")?;
-        let now = clock::read(call.at, zone.as_deref()).map_err(|why| raise(lua, why))?;
+        let at = subject(lua, &held, "clock")?.at();
+        let now = clock::read(at, zone.as_deref()).map_err(|why| raise(lua, why))?;
         let reading = lua.create_table()?;
         for (name, value) in
             clock::CLOCK_FIELDS
@@ -119,17 +128,27 @@ fn time(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
     let held = Arc::clone(stage);
     let between = lua.create_function(
         move |lua, (from, to, zone): (String, String, Option<String>)| {
-            let call = current(lua, &held, "between")?;
-            clock::between(call.at, &from, &to, zone.as_deref()).map_err(|why| raise(lua, why))
+            let at = subject(lua, &held, "between")?.at();
+            clock::between(at, &from, &to, zone.as_deref()).map_err(|why| raise(lua, why))
         },
     )?;
     table.raw_set("between", between)
 }
 
-/// The call of the hook that runs.
-pub(super) fn current(lua: &Lua, stage: &Stage, helper: &str) -> Result<Arc<CallView>, Error> {
+/// What the hook that runs is about.
+pub(super) fn subject(lua: &Lua, stage: &Stage, helper: &str) -> Result<Subject, Error> {
     stage.current().ok_or_else(|| {
         let what = format!("pixtoll.{helper} is about a call: use it within a hook");
+        raise(lua, what)
+    })
+}
+
+/// The call of the hook that runs.
+pub(super) fn current(lua: &Lua, stage: &Stage, helper: &str) -> Result<Arc<CallView>, Error> {
+    let subject = subject(lua, stage, helper)?;
+    subject.call().cloned().ok_or_else(|| {
+        let hook = subject.hook().as_str();
+        let what = format!("pixtoll.{helper} is for hooks that have a call: {hook} has none");
         raise(lua, what)
     })
 }

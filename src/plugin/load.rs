@@ -16,7 +16,8 @@ use super::fault::{describe, raise};
 use super::meter::IN_PLACE;
 use super::near::{nearest, no_such};
 use super::options::{self, Mistake};
-use super::{Entry, Hook, House, LoadProblem, PluginSource, shipped};
+use super::subject::Hook;
+use super::{Entry, House, LoadProblem, PluginSource, shipped};
 
 /// Bytes of one file.
 const SOURCE: u64 = 256 * 1024;
@@ -35,8 +36,6 @@ const KEYS: &[&str] = &[
     "on_decision",
     "holds",
 ];
-/// Those of them that this version only names.
-const NOT_YET: &[&str] = &["on_budget", "on_response", "on_decision", "holds"];
 
 /// A plugin's text and where it is from.
 struct Source {
@@ -69,7 +68,6 @@ pub(super) fn load(entry: &Entry, house: &Arc<House>) -> Result<Script, Vec<Load
         .map_err(|mistakes| source.mistaken(mistakes))?;
     vm.adopt(&table, merged)
         .map_err(|error| vec![source.failed(&error)])?;
-    let hooks = Hook::ALL.into_iter().filter(|hook| vm.has(*hook)).collect();
     Ok(Script {
         digest: library.digest(&source.text),
         name: source.name,
@@ -77,7 +75,8 @@ pub(super) fn load(entry: &Entry, house: &Arc<House>) -> Result<Script, Vec<Load
         slow_to_start,
         code,
         options: entry.options.clone(),
-        hooks,
+        hooks: vm.hooks().collect(),
+        holds: vm.holds(),
         idle: Mutex::new(vec![vm]),
     })
 }
@@ -218,15 +217,8 @@ impl Source {
             .flatten()
             .filter_map(|(key, value)| self.check_key(&key, &value))
             .collect();
-        let hooks = Hook::ALL.into_iter().map(Hook::as_str);
-        if problems.is_empty()
-            && !hooks
-                .clone()
-                .any(|hook| table.contains_key(hook).unwrap_or(false))
-        {
-            let names: Vec<&str> = hooks.collect();
-            let what = format!("has no hook: it may have {}", names.join(" and "));
-            problems.push(problem(&self.file, what, "add one, or take the plugin out"));
+        if problems.is_empty() {
+            problems.extend(self.check_together(table));
         }
         if problems.is_empty() {
             return Ok(table.clone());
@@ -245,21 +237,52 @@ impl Source {
             let what = no_such(&key, "hook or key of a plugin", &key, KEYS.iter().copied());
             return Some(self.at(&key, what, "correct the name"));
         }
-        if NOT_YET.contains(&key.as_str()) {
-            let what = format!("`{key}` is not available in this version");
-            return Some(self.at(&key, what, "take it out"));
-        }
-        let wanted = if key == "options" {
-            "table"
-        } else {
-            "function"
+        let wanted = match key.as_str() {
+            "options" => "table",
+            "holds" => "boolean",
+            _ => "function",
         };
-        if kind(value) == wanted {
+        if kind(value) != wanted {
+            let what = format!("`{key}` must be a {wanted}, it is a {}", kind(value));
+            let remedy = match wanted {
+                "boolean" => "write holds = true, or leave it out".to_owned(),
+                _ => format!("make it a {wanted}"),
+            };
+            return Some(self.at(&key, what, remedy));
+        }
+        let hook = Hook::ALL.into_iter().find(|hook| hook.as_str() == key)?;
+        self.check_parameters(hook, value)
+    }
+
+    /// A hook that names more parameters than it is called with would find nil in the last.
+    fn check_parameters(&self, hook: Hook, value: &Value) -> Option<LoadProblem> {
+        let info = value.as_function()?.info();
+        let given = hook.arguments();
+        if usize::from(info.num_params) <= given.len() || info.what == "C" {
             return None;
         }
-        let what = format!("`{key}` must be a {wanted}, it is a {}", kind(value));
-        let remedy = format!("make it a {wanted}");
-        Some(self.at(&key, what, remedy))
+        let what = format!(
+            "`{}` has {} parameters, it is called with ({})",
+            hook.as_str(),
+            info.num_params,
+            given.join(", ")
+        );
+        Some(self.at(hook.as_str(), what, "take the others out"))
+    }
+
+    /// What is wrong with keys that are right one by one.
+    fn check_together(&self, table: &Table) -> Option<LoadProblem> {
+        let has = |key: &str| table.contains_key(key).unwrap_or(false);
+        let hooks = Hook::ALL.map(Hook::as_str);
+        if !hooks.iter().any(|hook| has(hook)) {
+            let what = format!("has no hook: there are {}", hooks.join(", "));
+            return Some(problem(&self.file, what, "add one, or take the plugin out"));
+        }
+        if has("holds") && !has("on_response") {
+            let what = "`holds` is about on_response, and there is none".to_owned();
+            return Some(self.at("holds", what, "add on_response, or take `holds` out"));
+        }
+        None
     }
 
     fn mistaken(&self, mistakes: Vec<Mistake>) -> Vec<LoadProblem> {

@@ -2,13 +2,14 @@
 //!
 //! A plugin is a file that returns a table of hooks. A hook sees a [`CallView`] and returns
 //! actions; it changes nothing by itself. [`Plugins::load`] reads and checks the files,
-//! [`Plugin::on_request`] and [`Plugin::on_failure`] run them.
+//! [`Plugin::on_request`] and its neighbours run them.
 //!
 //! A hook runs in place, on the thread of its call, because a hop to another thread costs more
 //! than most hooks do. One that uses more than a millisecond is stopped, what it did is dropped,
 //! and it runs again on the VM threads, where its plugin stays.
 
 mod actions;
+mod alert;
 mod args;
 mod clock;
 mod engine;
@@ -21,12 +22,15 @@ mod money;
 mod near;
 mod options;
 mod prices;
+mod record;
 mod sandbox;
 mod shipped;
 mod stage;
+mod subject;
 mod threads;
 pub mod trial;
 mod view;
+mod world;
 
 #[cfg(test)]
 mod tests;
@@ -40,10 +44,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::action::{CallView, Class, Made};
-use crate::image::{Failure, ModelId, Tier};
+use crate::action::{BudgetView, CallView, Class, Made};
+pub use alert::{Alert, AlertLevel};
 use engine::{End, Script};
 pub use prices::{Prices, Search, Successor};
+pub use subject::{DecisionView, FailureView, ResponseView};
+use subject::{Hook, Subject};
 use threads::VmThreads;
 
 /// One entry of the configuration's `plugins`.
@@ -116,26 +122,13 @@ impl fmt::Display for LoadProblem {
     }
 }
 
-/// A failed attempt as a hook sees it.
-#[derive(Clone, Debug)]
-pub struct FailureView {
-    pub failure: Failure,
-    /// Where the attempt was sent, and how.
-    pub model: ModelId,
-    pub tier: Tier,
-    /// From 1.
-    pub attempt: u32,
-    /// How often this kind came from this provider in this call, this time included.
-    pub times: u32,
-    /// How long the attempt took, in milliseconds.
-    pub ms: u64,
-}
-
 /// What a hook came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HookOutcome {
     /// In the order in which the hook returned them. Empty when it failed.
     pub made: Vec<Made>,
+    /// What it wants somebody to know. Empty when it failed.
+    pub alerts: Vec<Alert>,
     pub error: Option<HookError>,
     /// How long the caller waited for it, in microseconds.
     pub us: u64,
@@ -156,24 +149,6 @@ impl fmt::Display for HookError {
 }
 
 impl std::error::Error for HookError {}
-
-/// The hooks of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hook {
-    OnRequest,
-    OnFailure,
-}
-
-impl Hook {
-    const ALL: [Hook; 2] = [Hook::OnRequest, Hook::OnFailure];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Hook::OnRequest => "on_request",
-            Hook::OnFailure => "on_failure",
-        }
-    }
-}
 
 /// What the plugins of one configuration share.
 struct House {
@@ -280,8 +255,25 @@ impl Plugin {
         self.script.has(Hook::OnRequest)
     }
 
+    pub fn has_on_budget(&self) -> bool {
+        self.script.has(Hook::OnBudget)
+    }
+
     pub fn has_on_failure(&self) -> bool {
         self.script.has(Hook::OnFailure)
+    }
+
+    pub fn has_on_response(&self) -> bool {
+        self.script.has(Hook::OnResponse)
+    }
+
+    pub fn has_on_decision(&self) -> bool {
+        self.script.has(Hook::OnDecision)
+    }
+
+    /// Whether answers wait for its `on_response`, which may then send them back.
+    pub fn holds(&self) -> bool {
+        self.script.holds
     }
 
     pub fn on_error(&self) -> OnError {
@@ -300,57 +292,64 @@ impl Plugin {
 
     /// What the plugin wants done with a call that has just come in.
     pub async fn on_request(&self, call: Arc<CallView>) -> HookOutcome {
-        self.run(Hook::OnRequest, call, None).await
+        self.run(Subject::Request(call)).await
+    }
+
+    /// What the plugin wants done with a call that does not fit a budget.
+    pub async fn on_budget(&self, call: Arc<CallView>, budget: Arc<BudgetView>) -> HookOutcome {
+        self.run(Subject::Budget(call, budget)).await
     }
 
     /// What the plugin wants done after a failed attempt.
     pub async fn on_failure(&self, call: Arc<CallView>, failure: Arc<FailureView>) -> HookOutcome {
-        self.run(Hook::OnFailure, call, Some(failure)).await
+        self.run(Subject::Failure(call, failure)).await
     }
 
-    async fn run(
+    /// What the plugin says of an answer.
+    pub async fn on_response(
         &self,
-        hook: Hook,
         call: Arc<CallView>,
-        failure: Option<Arc<FailureView>>,
+        response: Arc<ResponseView>,
     ) -> HookOutcome {
-        if !self.script.has(hook) {
+        self.run(Subject::Response(call, response)).await
+    }
+
+    /// Tells the plugin of a call that has ended.
+    pub async fn on_decision(&self, decision: Arc<DecisionView>) -> HookOutcome {
+        self.run(Subject::Decision(decision)).await
+    }
+
+    async fn run(&self, subject: Subject) -> HookOutcome {
+        if !self.script.has(subject.hook()) {
             return HookOutcome::default();
         }
         let began = Instant::now();
-        let end = match self.in_place(hook, &call, failure.as_ref()) {
+        let end = match self.in_place(&subject) {
             Some(end) => end,
-            None => self.on_threads(hook, call, failure).await,
+            None => self.on_threads(subject).await,
         };
-        let (made, error) = match end {
-            End::Made(made) => (made, None),
-            End::Slow(at) => (Vec::new(), Some(self.script.too_slow(at))),
-            End::Failed(error) => (Vec::new(), Some(error)),
-        };
-        HookOutcome {
-            made,
-            error,
-            us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        let mut outcome = HookOutcome::default();
+        match end {
+            End::Made(made, alerts) => (outcome.made, outcome.alerts) = (made, alerts),
+            End::Slow(at) => outcome.error = Some(self.script.too_slow(at)),
+            End::Failed(error) => outcome.error = Some(error),
         }
+        outcome.us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        outcome
     }
 
     /// `None` when the hook belongs on the VM threads.
-    fn in_place(
-        &self,
-        hook: Hook,
-        call: &Arc<CallView>,
-        failure: Option<&Arc<FailureView>>,
-    ) -> Option<End> {
+    fn in_place(&self, subject: &Subject) -> Option<End> {
         if self.is_slow() {
             return None;
         }
-        match self.script.run(hook, call, failure, meter::IN_PLACE) {
+        match self.script.run(subject, meter::IN_PLACE) {
             End::Slow(_) => {
                 self.slow.store(true, Ordering::Relaxed);
                 tracing::info!(
                     plugin = self.name(),
                     "{} took more than 1 ms and runs on the VM threads from now on",
-                    hook.as_str()
+                    subject.hook().as_str()
                 );
                 None
             }
@@ -358,14 +357,10 @@ impl Plugin {
         }
     }
 
-    async fn on_threads(
-        &self,
-        hook: Hook,
-        call: Arc<CallView>,
-        failure: Option<Arc<FailureView>>,
-    ) -> End {
+    async fn on_threads(&self, subject: Subject) -> End {
         let script = Arc::clone(&self.script);
-        let run = move || script.run(hook, &call, failure.as_ref(), meter::ON_THREADS);
+        let hook = subject.hook();
+        let run = move || script.run(&subject, meter::ON_THREADS);
         match self.threads.run(run).await {
             Some(end) => end,
             None => End::Failed(HookError {

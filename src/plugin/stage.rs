@@ -1,26 +1,32 @@
-//! What one run of a hook works on: the call it may see and the actions it has made.
+//! What one run of a hook works on: what it may see and what it has made.
 //!
 //! A VM has one stage. What Lua holds is only the number of a run: when the run is over, a `call`
 //! that a plugin kept is dead, and keeps neither the call nor its prompt in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlua::{Error, Lua};
 use parking_lot::Mutex;
 
 use super::fault::{position, raise};
-use super::{FailureView, Hook, House};
+use super::subject::{Hook, Subject};
+use super::{Alert, House};
 use crate::action::{Action, CallView, Made};
 
 /// Actions that one hook may make.
 const MOST_ACTIONS: usize = 32;
 /// Lines that one hook may log.
 const MOST_LINES: usize = 100;
+/// Alerts that one hook may give.
+const MOST_ALERTS: usize = 8;
 /// Coroutines that one hook may start.
 const MOST_COROUTINES: u32 = 64;
 
 pub(super) struct Stage {
     pub(super) house: Arc<House>,
+    /// The plugin has `holds = true`.
+    holds: AtomicBool,
     scene: Mutex<Scene>,
 }
 
@@ -28,13 +34,12 @@ pub(super) struct Stage {
 struct Scene {
     /// Number of the run; also of the last one while none is on.
     run: u64,
-    hook: Option<Hook>,
-    call: Option<Arc<CallView>>,
-    failure: Option<Arc<FailureView>>,
+    subject: Option<Subject>,
     /// The prompt in lower case, once a hook has looked for a word in it.
     lowered: Option<Arc<str>>,
     made: Vec<Pending>,
     lines: Vec<String>,
+    alerts: Vec<Alert>,
     coroutines: u32,
 }
 
@@ -46,30 +51,36 @@ struct Pending {
 /// What a run left behind.
 pub(super) struct Left {
     pub(super) lines: Vec<String>,
+    pub(super) alerts: Vec<Alert>,
     /// The first action that was made and not returned.
     pub(super) forgotten: Option<Made>,
 }
+
+const ENDED: &str = "this belongs to a hook that has ended: use the one of the hook that runs";
 
 impl Stage {
     pub(super) fn new(house: Arc<House>) -> Stage {
         Stage {
             house,
+            holds: AtomicBool::new(false),
             scene: Mutex::default(),
         }
     }
 
+    /// Whether answers wait for the plugin.
+    pub(super) fn holds(&self) -> bool {
+        self.holds.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_holds(&self, holds: bool) {
+        self.holds.store(holds, Ordering::Relaxed);
+    }
+
     /// Begins a run and returns its number.
-    pub(super) fn enter(
-        &self,
-        hook: Hook,
-        call: &Arc<CallView>,
-        failure: Option<&Arc<FailureView>>,
-    ) -> u64 {
+    pub(super) fn enter(&self, subject: &Subject) -> u64 {
         let mut scene = self.scene.lock();
         scene.run += 1;
-        scene.hook = Some(hook);
-        scene.call = Some(Arc::clone(call));
-        scene.failure = failure.map(Arc::clone);
+        scene.subject = Some(subject.clone());
         scene.coroutines = 0;
         scene.run
     }
@@ -77,13 +88,12 @@ impl Stage {
     /// Ends the run: everything of its call is let go.
     pub(super) fn leave(&self) -> Left {
         let mut scene = self.scene.lock();
-        scene.hook = None;
-        scene.call = None;
-        scene.failure = None;
+        scene.subject = None;
         scene.lowered = None;
         let made = std::mem::take(&mut scene.made);
         Left {
             lines: std::mem::take(&mut scene.lines),
+            alerts: std::mem::take(&mut scene.alerts),
             forgotten: made
                 .into_iter()
                 .find(|pending| !pending.returned)
@@ -91,31 +101,29 @@ impl Stage {
         }
     }
 
+    /// What run `run` is about, as far as `pick` finds it there.
+    pub(super) fn of_run<T>(
+        &self,
+        run: u64,
+        pick: impl FnOnce(&Subject) -> Option<T>,
+    ) -> Result<T, &'static str> {
+        let scene = self.scene.lock();
+        let subject = scene.subject.as_ref().filter(|_| scene.run == run);
+        subject.and_then(pick).ok_or(ENDED)
+    }
+
     /// The call of run `run`.
     pub(super) fn call(&self, run: u64) -> Result<Arc<CallView>, &'static str> {
-        let scene = self.scene.lock();
-        match &scene.call {
-            Some(call) if scene.run == run => Ok(Arc::clone(call)),
-            _ => Err("this belongs to a hook that has ended: use the `call` of the hook that runs"),
-        }
+        self.of_run(run, |subject| subject.call().cloned())
     }
 
-    /// The failure of run `run`.
-    pub(super) fn failure(&self, run: u64) -> Result<Arc<FailureView>, &'static str> {
-        let scene = self.scene.lock();
-        match &scene.failure {
-            Some(failure) if scene.run == run => Ok(Arc::clone(failure)),
-            _ => Err("this `failure` belongs to a hook that has ended"),
-        }
-    }
-
-    /// The call of the run that is on; `None` while the file is being loaded.
-    pub(super) fn current(&self) -> Option<Arc<CallView>> {
-        self.scene.lock().call.clone()
+    /// What the run that is on is about; `None` while the file is being loaded.
+    pub(super) fn current(&self) -> Option<Subject> {
+        self.scene.lock().subject.clone()
     }
 
     pub(super) fn hook(&self) -> Option<Hook> {
-        self.scene.lock().hook
+        self.scene.lock().subject.as_ref().map(Subject::hook)
     }
 
     /// The prompt of the call in lower case.
@@ -132,7 +140,7 @@ impl Stage {
     pub(super) fn make(&self, lua: &Lua, run: u64, action: Action) -> Result<usize, Error> {
         let at = position(lua).unwrap_or_default();
         let mut scene = self.scene.lock();
-        if scene.run != run || scene.call.is_none() {
+        if scene.run != run || scene.subject.is_none() {
             drop(scene);
             return Err(raise(lua, "this `call` belongs to a hook that has ended"));
         }
@@ -168,6 +176,22 @@ impl Stage {
         if scene.lines.len() < MOST_LINES {
             scene.lines.push(line);
         }
+    }
+
+    /// Keeps an alert until the run is over.
+    ///
+    /// # Errors
+    /// When there are too many, or no hook runs.
+    pub(super) fn alert(&self, alert: Alert) -> Result<(), String> {
+        let mut scene = self.scene.lock();
+        if scene.subject.is_none() {
+            return Err("pixtoll.alert is for hooks, not for loading the file".to_owned());
+        }
+        if scene.alerts.len() >= MOST_ALERTS {
+            return Err(format!("a hook may give {MOST_ALERTS} alerts at most"));
+        }
+        scene.alerts.push(alert);
+        Ok(())
     }
 
     /// Counts a new coroutine; false when there are too many.

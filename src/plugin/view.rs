@@ -3,26 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mlua::{
     Error, Lua, LuaSerdeExt, MetaMethod, Table, UserData, UserDataFields, UserDataMethods,
     UserDataRegistry, Value, Variadic,
 };
 
+use super::actions;
 use super::args::show;
 use super::fault::raise;
 use super::money::Money;
 use super::near::no_such;
 use super::stage::Stage;
-use super::{FailureView, actions};
-use crate::action::CallView;
+use super::subject::{FailureView, ResponseView, Subject};
+use crate::action::{BudgetView, CallView};
 use crate::bill::Quote;
-use crate::image::{ImageRequest, Input, InputSource};
+use crate::dialect::picture;
+use crate::image::{Image, ImageRequest, Input, InputSource};
 use crate::money::Usd;
+use crate::wire::Rope;
 
-type Got = mlua::Result<Value>;
-type Getter<T> = fn(&Lua, &T) -> Got;
+pub(super) type Got = mlua::Result<Value>;
+pub(super) type Getter<T> = fn(&Lua, &T) -> Got;
 /// The fields of an object: the one list that reads, complaints and type declarations go by.
-type Fields<T> = &'static [(&'static str, Getter<T>)];
+pub(super) type Fields<T> = &'static [(&'static str, Getter<T>)];
 
 /// `call`.
 #[derive(Clone)]
@@ -58,9 +62,7 @@ pub(super) const CALL_FIELDS: Fields<CallRef> = &[
         let table = lua.create_table_from(view.headers.iter())?;
         Ok(frozen(table))
     }),
-    ("at", |_, call| {
-        Ok(Value::Number(unix_seconds(&*call.view()?)))
-    }),
+    ("at", |_, call| Ok(unix_seconds(call.view()?.at))),
     ("deadline", |_, call| Ok(seconds(call.view()?.deadline))),
     ("max_cost", |lua, call| {
         opt_money(lua, call.view()?.max_cost)
@@ -101,10 +103,10 @@ impl UserData for CallRef {
             Ok(call.view()?.tags.iter().any(|own| **own == *tag))
         });
         methods.add_method("mentions", mentions);
-        // There are no budgets yet, so none applies to any call.
-        methods.add_method("budget", |_, call, _name: String| {
-            call.view()?;
-            Ok(Value::Nil)
+        methods.add_method("budget", |lua, call, name: String| {
+            let view = call.view()?;
+            let funds = view.world.funds.as_ref();
+            budget(lua, funds.and_then(|funds| funds.budget(&name, &view)))
         });
         methods.add_method("share", |lua, call, (part, salt): (f64, Option<String>)| {
             if !(0.0..=1.0).contains(&part) {
@@ -350,15 +352,47 @@ impl UserData for QuoteRef {
     }
 }
 
-/// `failure`.
-pub(super) struct FailureRef {
-    pub(super) stage: Arc<Stage>,
-    pub(super) run: u64,
+/// A budget as values: what `call:budget` returns, and what `on_budget` is called with.
+#[derive(Clone)]
+pub(super) struct Budget(Arc<BudgetView>);
+
+pub(super) const BUDGET_FIELDS: Fields<Budget> = &[
+    ("name", |lua, b| text(lua, &b.0.name)),
+    ("limit", |lua, b| money(lua, b.0.limit)),
+    ("spent", |lua, b| money(lua, b.0.spent)),
+    ("held", |lua, b| money(lua, b.0.held)),
+    ("left", |lua, b| money(lua, b.0.left())),
+    ("used", |_, b| Ok(Value::Number(b.0.used()))),
+    ("resets_at", |_, b| {
+        Ok(b.0.resets_at.map_or(Value::Nil, unix_seconds))
+    }),
+];
+
+impl UserData for Budget {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "budget");
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        strict(methods, "budget", &[BUDGET_FIELDS], none);
+    }
 }
+
+/// A budget for Lua.
+pub(super) fn budget(lua: &Lua, view: Option<Arc<BudgetView>>) -> Got {
+    view.map_or(Ok(Value::Nil), |view| data(lua, Budget(view)))
+}
+
+/// `failure`.
+pub(super) struct FailureRef(pub(super) Arc<Stage>, pub(super) u64);
 
 impl FailureRef {
     fn view(&self) -> Result<Arc<FailureView>, Error> {
-        self.stage.failure(self.run).map_err(Error::runtime)
+        let found = self.0.of_run(self.1, |subject| match subject {
+            Subject::Failure(_, failure) => Some(Arc::clone(failure)),
+            _ => None,
+        });
+        found.map_err(Error::runtime)
     }
 }
 
@@ -407,8 +441,90 @@ impl UserData for FailureRef {
     }
 }
 
+/// `response`.
+pub(super) struct ResponseRef(pub(super) Arc<Stage>, pub(super) u64);
+
+impl ResponseRef {
+    fn view(&self) -> Result<Arc<ResponseView>, Error> {
+        let found = self.0.of_run(self.1, |subject| match subject {
+            Subject::Response(_, response) => Some(Arc::clone(response)),
+            _ => None,
+        });
+        found.map_err(Error::runtime)
+    }
+}
+
+pub(super) const RESPONSE_FIELDS: Fields<ResponseRef> = &[
+    ("model", |lua, r| text(lua, r.view()?.model.as_str())),
+    ("cached", |_, r| Ok(Value::Boolean(r.view()?.cached))),
+    ("images", |lua, r| {
+        let view = r.view()?;
+        let all = lua.create_table_with_capacity(view.images.len(), 0)?;
+        for image in &view.images {
+            all.raw_push(lua.create_userdata(ImageRef(image.clone()))?)?;
+        }
+        Ok(frozen(all))
+    }),
+    ("quote", |lua, r| quote(lua, r.view()?.quote.clone())),
+    ("charge", |lua, r| opt_money(lua, r.view()?.charge)),
+    ("charge_from", |lua, r| {
+        text(lua, r.view()?.charge_from.as_str())
+    }),
+    ("discrepancy", |lua, r| {
+        opt_money(lua, r.view()?.discrepancy)
+    }),
+    ("lost", |lua, r| list(lua, &r.view()?.lost)),
+    ("ms", |_, r| Ok(Value::Number(r.view()?.ms as f64))),
+];
+
+impl UserData for ResponseRef {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "response");
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        strict(methods, "response", &[RESPONSE_FIELDS], none);
+    }
+}
+
+/// One of `response.images`: facts, worked out only when they are looked at.
+pub(super) struct ImageRef(Image);
+
+pub(super) const IMAGE_FIELDS: Fields<ImageRef> = &[
+    ("width", |_, i| Ok(i.0.width.map_or(Value::Nil, count))),
+    ("height", |_, i| Ok(i.0.height.map_or(Value::Nil, count))),
+    ("format", |lua, i| text(lua, i.0.format.as_str())),
+    ("bytes", |_, i| {
+        let raw = picture::raw(&i.0.picture).ok();
+        Ok(raw.map_or(Value::Nil, |raw| Value::Number(raw.len() as f64)))
+    }),
+    ("digest", |lua, i| {
+        let raw = picture::raw(&i.0.picture).ok();
+        opt_text(lua, raw.map(|raw| digest(&raw)).as_deref())
+    }),
+];
+
+impl UserData for ImageRef {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_meta_field(MetaMethod::Type, "image");
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        strict(methods, "image", &[IMAGE_FIELDS], none);
+    }
+}
+
+/// Sixteen hex digits that equal pictures have in common.
+fn digest(raw: &Rope) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for piece in raw.pieces() {
+        hasher.update(piece);
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
 /// Answers for every field by name; whatever else is asked for is a mistake.
-fn strict<T: 'static, M: UserDataMethods<T>>(
+pub(super) fn strict<T: 'static, M: UserDataMethods<T>>(
     methods: &mut M,
     object: &'static str,
     fields: &'static [Fields<T>],
@@ -440,11 +556,11 @@ fn strict<T: 'static, M: UserDataMethods<T>>(
 }
 
 /// An object without methods.
-fn none() -> Vec<&'static str> {
+pub(super) fn none() -> Vec<&'static str> {
     Vec::new()
 }
 
-fn text(lua: &Lua, text: &str) -> Got {
+pub(super) fn text(lua: &Lua, text: &str) -> Got {
     lua.create_string(text).map(Value::String)
 }
 
@@ -452,7 +568,7 @@ fn opt_text(lua: &Lua, maybe: Option<&str>) -> Got {
     maybe.map_or(Ok(Value::Nil), |some| text(lua, some))
 }
 
-fn count(number: impl Into<f64>) -> Value {
+pub(super) fn count(number: impl Into<f64>) -> Value {
     Value::Number(number.into())
 }
 
@@ -499,8 +615,8 @@ pub(super) fn freeze(value: &Value) -> Result<(), Error> {
 }
 
 /// Unix time in seconds, to the millisecond.
-fn unix_seconds(call: &CallView) -> f64 {
-    call.at.as_millisecond() as f64 / 1000.0
+fn unix_seconds(at: Timestamp) -> Value {
+    Value::Number(at.as_millisecond() as f64 / 1000.0)
 }
 
 #[cfg(test)]

@@ -145,20 +145,32 @@ impl Rig {
 
     /// The decisions so far, once `count` of them are in the log.
     pub(crate) async fn decisions(&self, count: usize) -> Vec<Value> {
+        self.lines(count, |line| line["type"] == "call").await
+    }
+
+    /// The notices of one kind so far, once `count` of them are in the log.
+    pub(crate) async fn notices(&self, kind: &str, count: usize) -> Vec<Value> {
+        self.lines(count, |line| {
+            line["type"] == "notice" && line["kind"] == kind
+        })
+        .await
+    }
+
+    async fn lines(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         for _ in 0..2000 {
             self.app.pipeline.log.flush().await.unwrap();
             let text = std::fs::read_to_string(self.app.pipeline.log.path()).unwrap_or_default();
             let lines: Vec<Value> = text
                 .lines()
                 .map(|line| serde_json::from_str(line).unwrap())
-                .filter(|line: &Value| line["type"] == "call")
+                .filter(&wanted)
                 .collect();
             if lines.len() >= count {
                 return lines;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        panic!("fewer than {count} decisions");
+        panic!("fewer than {count} lines of the wanted kind");
     }
 
     /// What the simulated providers billed, in nano-dollars.

@@ -17,6 +17,7 @@ mod examples;
 mod floors;
 mod habits;
 mod harness;
+mod held_answers;
 mod jobs;
 mod losses;
 mod price_command;

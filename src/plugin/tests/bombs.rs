@@ -57,13 +57,13 @@ fn endless_work_is_stopped_whatever_it_catches() {
 fn a_runaway_uses_no_more_than_its_cpu_time() {
     let plugins = rule("while true do end");
     let script = &only(&plugins).script;
-    let view = Arc::new(call("a cat", &[]));
+    let subject = crate::plugin::Subject::Request(Arc::new(call("a cat", &[])));
     for limit in [
         crate::plugin::meter::IN_PLACE,
         crate::plugin::meter::ON_THREADS,
     ] {
         let began = thread_cpu();
-        let end = script.run(crate::plugin::Hook::OnRequest, &view, None, limit);
+        let end = script.run(&subject, limit);
         let used = thread_cpu() - began;
         assert!(matches!(end, crate::plugin::engine::End::Slow(Some(_))));
         // The second run also makes itself a VM.

@@ -22,6 +22,7 @@ fn cheapest(options: &str, keys: &[&str]) -> String {
     let mut call = call("a cat", &[]);
     call.world = Arc::new(World {
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        ..World::default()
     });
     let found = format!(
         "(function() local m, q = pixtoll.cheapest(call.request, {options}) return tostring(m) .. ' ' .. tostring(q and q.high) end)()"
@@ -275,9 +276,13 @@ fn helpers_answer_and_absent_ones_say_so() {
         ),
         "nil"
     );
-    for name in ["health", "spend", "counter", "alert"] {
+    for (name, arguments) in [
+        ("health", "\"bfl/flux-2-pro\""),
+        ("spend", "{}"),
+        ("counter", ""),
+    ] {
         let words = format!("pixtoll.{name} is not available in this version");
-        complains(&format!("pixtoll.{name}(call.request, {{}})"), &words);
+        complains(&format!("pixtoll.{name}({arguments})"), &words);
     }
     complains("pixtoll.quote({})", "wants a request");
     let at_load = load_with(
@@ -594,7 +599,10 @@ fn what_is_given_wrongly_is_said_with_its_name() {
     let (message, line) = fault(ask_failed(&plugins, call("a cat", &[]), busy));
     assert_eq!(
         (message.as_str(), line.as_str()),
-        ("`change` may be returned by on_request only", "2")
+        (
+            "`change` may be returned by on_request, on_budget only, not by on_failure",
+            "2"
+        )
     );
 }
 

@@ -29,7 +29,7 @@ fn mistakes_in_a_file_have_a_line_and_a_remedy() {
             "return {}",
             None,
             None,
-            "has no hook: it may have on_request and on_failure",
+            "has no hook: there are on_request, on_budget, on_failure, on_response, on_decision",
         ),
         (
             "return {\n  on_reqest = function() end }",
@@ -50,16 +50,34 @@ fn mistakes_in_a_file_have_a_line_and_a_remedy() {
             "`options` must be a table",
         ),
         (
-            "return {\n on_request = print,\n on_response = print }",
+            "return {\n on_request = print,\n on_response = true }",
             Some(3),
             Some(2),
-            "`on_response` is not available in this version",
+            "`on_response` must be a function, it is a boolean",
         ),
         (
             "return { on_request = print, holds = true }",
             Some(1),
             Some(30),
-            "`holds` is not available in this version",
+            "`holds` is about on_response, and there is none",
+        ),
+        (
+            "return { on_response = print, holds = 1 }",
+            Some(1),
+            Some(31),
+            "`holds` must be a boolean, it is a number",
+        ),
+        (
+            "return {\n on_request = function(call, failure, options) end }",
+            Some(2),
+            Some(2),
+            "`on_request` has 3 parameters, it is called with (call, options)",
+        ),
+        (
+            "return { on_decision = function(call, decision, options) end }",
+            Some(1),
+            Some(10),
+            "it is called with (decision, options)",
         ),
         ("return { print }", None, None, "an entry without a name"),
         (

@@ -5,6 +5,7 @@ mod hooks;
 mod loading;
 mod policies;
 mod shipped;
+mod subjects;
 mod surface;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,6 +187,7 @@ fn call(prompt: &str, tags: &[&str]) -> CallView {
         share_seed: 7,
         world: Arc::new(World {
             keys: BTreeSet::from(["openai".to_owned()]),
+            ..World::default()
         }),
     }
 }

@@ -1,9 +1,9 @@
 //! Policies as they should read, letter for letter.
 
 use super::*;
-use crate::action::{Change, Route, Set, Target};
-use crate::image::Safety;
+use crate::action::{BudgetView, Change, Funds, Route, Set, Spending, Target};
 use crate::image::capability::Keep;
+use crate::image::{Quality, Safety};
 
 fn policy(source: &str) -> Plugins {
     loaded(source)
@@ -74,16 +74,56 @@ fn rate_limits() {
 }
 
 #[test]
-fn daily_waits_for_on_budget() {
-    let problems = load_with(include_str!("policies/daily.lua"), Value::Null)
-        .err()
-        .unwrap();
-    assert_eq!(problems.len(), 1);
-    assert_eq!(
-        problems[0].message,
-        "`on_budget` is not available in this version"
-    );
-    assert_eq!((problems[0].line, problems[0].column), (Some(7), Some(3)));
+fn daily() {
+    let plugins = policy(include_str!("policies/daily.lua"));
+    let budget = |name: &str, spent: &str| BudgetView {
+        name: name.into(),
+        limit: "20".parse().unwrap(),
+        spent: spent.parse().unwrap(),
+        held: Usd::ZERO,
+        resets_at: None,
+    };
+    let spent = |amount: &str| CallView {
+        world: Arc::new(World {
+            funds: Some(Arc::new(OneBudget(Arc::new(budget("catalog-day", amount))))),
+            ..World::default()
+        }),
+        ..call("a cat", &[])
+    };
+    let medium = Action::Change(Change {
+        max_quality: Some(Quality::Medium),
+        reason: Some("80 % spent".into()),
+        ..Change::default()
+    });
+    assert_eq!(actions(ask(&plugins, spent("15.99"))), []);
+    assert_eq!(actions(ask(&plugins, spent("16.00"))), [medium]);
+    let full = |name: &str| {
+        let (call, budget) = (spent("20"), budget(name, "20"));
+        let plugin = only(&plugins);
+        actions(block_on(plugin.on_budget(Arc::new(call), Arc::new(budget))))
+    };
+    let less = Action::Change(Change {
+        max_quality: Some(Quality::Low),
+        max_side: Some(1024),
+        reason: Some("budget".into()),
+        ..Change::default()
+    });
+    assert_eq!(full("catalog-day"), [less]);
+    assert_eq!(full("month"), []);
+}
+
+/// Of every name the same budget, which applies to every call.
+#[derive(Debug)]
+struct OneBudget(Arc<BudgetView>);
+
+impl Funds for OneBudget {
+    fn budget(&self, _: &str, _: &CallView) -> Option<Arc<BudgetView>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn spent(&self, _: &Spending, _: Timestamp) -> Result<Usd, String> {
+        Ok(self.0.spent)
+    }
 }
 
 #[test]

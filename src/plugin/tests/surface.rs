@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::plugin::{actions, clock, helpers, market, trial, view};
+use crate::plugin::{actions, clock, helpers, market, trial, view, world};
 
 #[test]
 fn dangerous_globals_are_absent() {
@@ -89,7 +89,7 @@ fn declared(head: &str) -> BTreeSet<String> {
             let end = line.find([':', '('])?;
             let name = &line[..end];
             name.chars()
-                .all(|c| c.is_ascii_lowercase() || c == '_')
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
                 .then(|| name.to_owned())
         })
         .collect()
@@ -117,6 +117,14 @@ fn the_declarations_have_what_the_code_has() {
     );
     check("declare class Quote\n", fields(view::QUOTE_FIELDS));
     check("declare class Failure\n", fields(view::FAILURE_FIELDS));
+    check("declare class Budget\n", fields(view::BUDGET_FIELDS));
+    check("declare class Response\n", fields(view::RESPONSE_FIELDS));
+    check("declare class Image\n", fields(view::IMAGE_FIELDS));
+    check("declare class Health\n", fields(world::HEALTH_FIELDS));
+    check(
+        "export type SpendOptions = {\n",
+        names(world::SPEND_OPTIONS.iter().copied()),
+    );
     check(
         "declare class Clock\n",
         names(clock::CLOCK_FIELDS.iter().copied()),

@@ -4,24 +4,10 @@ use mlua::{Error, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMeth
 use serde_json::Value as Json;
 
 use super::super::args::show;
-use super::super::money::{Money, amount};
+use super::super::money::amount;
 use super::super::near::no_such;
+use super::super::record::{Kind, fact, usd};
 use super::here;
-use crate::money::Usd;
-
-/// Fields of the log whose numbers are money.
-const MONEY: &[&str] = &[
-    "cost",
-    "saved",
-    "quote",
-    "quote_high",
-    "charge",
-    "discrepancy",
-    "held",
-    "left",
-];
-/// Objects of the log in which every number is money.
-const ALL_MONEY: &[&str] = &["causes", "saved_by"];
 
 /// The decision record of a call, and `sent`: the models that were really asked, in order.
 pub(super) struct Decided(pub(super) Json);
@@ -54,62 +40,11 @@ impl UserData for Decided {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_meta_method(MetaMethod::Index, |lua, this, name: String| {
             match this.field(&name) {
-                Some(json) => fact(lua, &json, Kind::of(&name, Kind::Plain)),
+                Some(json) => fact(lua, &name, &json, Kind::of(&name, Kind::Plain)),
                 None => Err(here(lua, &this.unknown(&name))),
             }
         });
     }
-}
-
-/// Whether a number is money.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Money,
-    /// Everything within is.
-    AllMoney,
-}
-
-impl Kind {
-    fn of(name: &str, around: Kind) -> Kind {
-        match around {
-            Kind::AllMoney => Kind::Money,
-            _ if ALL_MONEY.contains(&name) => Kind::AllMoney,
-            _ if MONEY.contains(&name) => Kind::Money,
-            _ => Kind::Plain,
-        }
-    }
-}
-
-fn usd(json: &Json) -> Option<Usd> {
-    json.as_number()?.to_string().parse().ok()
-}
-
-/// A part of the record as a test sees it.
-fn fact(lua: &Lua, json: &Json, kind: Kind) -> mlua::Result<Value> {
-    Ok(match json {
-        Json::Null => Value::Nil,
-        Json::Bool(flag) => Value::Boolean(*flag),
-        Json::Number(number) => match usd(json).filter(|_| kind == Kind::Money) {
-            Some(usd) => Value::UserData(lua.create_userdata(Money(usd))?),
-            None => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Value::String(lua.create_string(text)?),
-        Json::Array(items) => {
-            let list = lua.create_table_with_capacity(items.len(), 0)?;
-            for item in items {
-                list.raw_push(fact(lua, item, kind)?)?;
-            }
-            Value::Table(list)
-        }
-        Json::Object(items) => {
-            let table = lua.create_table()?;
-            for (name, item) in items {
-                table.raw_set(name.as_str(), fact(lua, item, Kind::of(name, kind))?)?;
-            }
-            Value::Table(table)
-        }
-    })
 }
 
 /// `test.expect(decision, fields)`: only what is named is looked at; `false` also means absent.
