@@ -43,6 +43,7 @@ impl Bench {
             tags: None,
             held: Some(Usd::from_nano(40_000_000)),
             quote: Some(Usd::from_nano(35_000_000)),
+            claims: Arc::default(),
         };
         let settlement = Settlement {
             at: now,

@@ -18,12 +18,13 @@ use base64::Engine as _;
 use moka::sync::Cache;
 
 use crate::action::{Class, World};
+use crate::budget::{Budget, Budgets};
 use crate::cache::{Flights, Store};
 use crate::config::{self, Problem, Settings};
 use crate::current::Current;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Listener};
-use crate::pipeline::{Jobs, Pipeline, Policy, Provider, Providers};
+use crate::pipeline::{Budgeting, Jobs, Pipeline, Policy, Provider, Providers, WhenDown};
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
@@ -184,7 +185,7 @@ fn not_yet(settings: &Settings) -> Vec<Problem> {
         provider.limits.concurrent.is_some() || provider.limits.per_minute.is_some()
     });
     let asked = [
-        ("budgets", !settings.budgets.is_empty()),
+        ("over: plugin", asks_plugins(settings)),
         ("cache.disk", settings.cache.disk.is_some()),
         ("cache.shared", settings.cache.shared.is_some()),
         ("providers.*.limits", limited),
@@ -201,6 +202,11 @@ fn not_yet(settings: &Settings) -> Vec<Problem> {
             .remedy("take it out of the configuration")
         })
         .collect()
+}
+
+fn asks_plugins(settings: &Settings) -> bool {
+    let mut budgets = settings.budgets.iter();
+    budgets.any(|budget| budget.over == config::Over::Plugin)
 }
 
 /// Models of classes that the book does not know: a class must know what its members cost.
@@ -269,6 +275,9 @@ impl App {
         let address = listener.address().map_err(|error| wrong("listen", error))?;
         let world = world(&providers);
         let policy = policy(&settings, address, &log)?;
+        let budgeting = Arc::new(budgeting(&settings, &policy));
+        let guarded = ledger.guard(&budgeting.budgets, budgeting.unpriced_hold);
+        guarded.await.map_err(|error| wrong("ledger", error))?;
         let pipeline = Arc::new(Pipeline {
             providers,
             book: book.get(),
@@ -277,6 +286,7 @@ impl App {
             store: Store::new(settings.cache.memory),
             flights: Flights::new(),
             ledger,
+            budgeting,
             upstream: Arc::clone(&upstream),
             log,
             policy,
@@ -513,6 +523,30 @@ fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy,
             .map_err(|error| wrong("state", error))?,
         staged: None,
     })
+}
+
+/// The budgets as they are configured. A user is named in plain there, and kept as a digest.
+fn budgeting(settings: &Settings, policy: &Policy) -> Budgeting {
+    let budgets = settings.budgets.iter().map(|budget| {
+        let mut budget: Budget = budget.clone();
+        if let Some(users) = budget.only.get_mut(config::Dimension::User.as_str()) {
+            let digests: Vec<String> = users.iter().map(|user| policy.user_digest(user)).collect();
+            users.extend(digests);
+        }
+        budget
+    });
+    let classes = settings.classes.iter();
+    let classes = classes.map(|(name, class)| (name.clone(), class.models.clone()));
+    let when_down = match settings.ledger_down {
+        config::LedgerDown::Auto => WhenDown::Auto,
+        config::LedgerDown::Open => WhenDown::Open,
+        config::LedgerDown::Closed => WhenDown::Closed,
+    };
+    Budgeting::new(
+        Budgets::new(budgets, classes.collect()),
+        settings.unpriced_hold,
+        when_down,
+    )
 }
 
 fn access(settings: &Settings, address: SocketAddr, app: Option<(String, Vec<String>)>) -> Access {

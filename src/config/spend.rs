@@ -9,8 +9,8 @@ use super::problem::{Problem, nearest};
 use super::provider::Providers;
 use super::raw::{Field, RawBudget, RawClass, RawFilter, Value};
 use super::read::{Reader, readable};
-pub use crate::action::Per;
-use crate::image::{ModelId, words};
+pub use crate::budget::{Budget, Dimension, Over, Per};
+use crate::image::ModelId;
 use crate::money::Usd;
 
 /// Models that a rule may choose among.
@@ -22,47 +22,7 @@ pub struct Class {
     pub max_cost: Option<Usd>,
 }
 
-words! {
-    /// What a budget can be split by or narrowed to.
-    Dimension {
-        App = "app",
-        Tag = "tag",
-        User = "user",
-        Provider = "provider",
-        Model = "model",
-        Class = "class",
-        Credential = "credential",
-    }
-}
-
-words! {
-    /// What happens when a call does not fit.
-    Over {
-        Refuse = "refuse",
-        /// The call goes on, and somebody is told.
-        Alert = "alert",
-        /// A plugin's `on_budget` is asked; without an answer the call is refused.
-        Plugin = "plugin",
-    }
-}
-
 readable!(Per, Dimension, Over);
-
-/// A bound on spending.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Budget {
-    pub name: String,
-    /// Zero forbids all that costs anything.
-    pub limit: Usd,
-    pub per: Per,
-    /// Where its days begin: a name of the time zone database.
-    pub zone: TimeZone,
-    /// A limit of its own for each app, tag …; `None`: one for all.
-    pub by: Option<Dimension>,
-    /// Only calls that have one of the values in each dimension; empty: all calls.
-    pub only: BTreeMap<&'static str, Vec<String>>,
-    pub over: Over,
-}
 
 /// What budgets and classes may refer to.
 pub(super) struct Names<'a> {

@@ -8,6 +8,7 @@ mod asking;
 mod attempt;
 pub mod body;
 mod bring;
+mod budgets;
 mod call;
 mod chain;
 mod charge;
@@ -50,6 +51,7 @@ use crate::upstream::Upstream;
 use crate::wire::{RequestHead, Rope};
 
 pub use body::Body;
+pub use budgets::{Budgeting, WhenDown};
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
 use door::Door;
 pub use jobs::Jobs;
@@ -90,6 +92,19 @@ impl Policy {
         self.staged.unwrap_or_else(Timestamp::now)
     }
 
+    /// A keyed digest of what an app sent and must not be kept.
+    fn keyed(&self, text: &str) -> [u8; 16] {
+        let mut digest = [0; 16];
+        let hash = blake3::keyed_hash(&self.credential_key, text.as_bytes());
+        digest.copy_from_slice(&hash.as_bytes()[..16]);
+        digest
+    }
+
+    /// What log and ledger call an app's own user.
+    pub fn user_digest(&self, user: &str) -> String {
+        receive::hex(&self.keyed(user)[..8])
+    }
+
     /// How long a wait before an attempt really takes.
     fn pause(&self, wait: Duration) -> Duration {
         self.staged.map_or(wait, |_| Duration::ZERO)
@@ -107,6 +122,7 @@ pub struct Pipeline {
     pub store: Store,
     pub flights: Flights,
     pub ledger: Ledger,
+    pub budgeting: Arc<Budgeting>,
     pub upstream: Arc<Upstream>,
     pub log: Log,
     pub policy: Policy,

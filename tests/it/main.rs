@@ -8,6 +8,7 @@
 
 mod azure;
 mod books_balance;
+mod budgets;
 mod bytes;
 mod cache;
 mod charges;
