@@ -97,8 +97,13 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), Sta
     let book = Arc::new(Current::new(book));
     let prices = Arc::new(BookPrices::new(Arc::clone(&book), settings));
     match Plugins::load(&entries, prices, &classes(settings)) {
-        Ok(plugins) if problems.is_empty() => Ok((book, plugins)),
-        Ok(_) => Err(StartError(problems)),
+        Ok(plugins) => {
+            problems.extend(nobody_to_ask(settings, &plugins));
+            match problems.is_empty() {
+                true => Ok((book, plugins)),
+                false => Err(StartError(problems)),
+            }
+        }
         Err(found) => {
             problems.extend(found.into_iter().map(plugin_problem));
             Err(StartError(problems))
@@ -185,7 +190,6 @@ fn not_yet(settings: &Settings) -> Vec<Problem> {
         provider.limits.concurrent.is_some() || provider.limits.per_minute.is_some()
     });
     let asked = [
-        ("over: plugin", asks_plugins(settings)),
         ("cache.disk", settings.cache.disk.is_some()),
         ("cache.shared", settings.cache.shared.is_some()),
         ("providers.*.limits", limited),
@@ -204,9 +208,25 @@ fn not_yet(settings: &Settings) -> Vec<Problem> {
         .collect()
 }
 
-fn asks_plugins(settings: &Settings) -> bool {
-    let mut budgets = settings.budgets.iter();
-    budgets.any(|budget| budget.over == config::Over::Plugin)
+/// Budgets that ask plugins, and none of them would answer.
+fn nobody_to_ask(settings: &Settings, plugins: &Plugins) -> Vec<Problem> {
+    if plugins.is_empty() || plugins.iter().any(plugin::Plugin::has_on_budget) {
+        return Vec::new(); // without any plugin the configuration itself warns
+    }
+    let asks = |budget: &&Budget| budget.over == config::Over::Plugin;
+    let asking = settings.budgets.iter().filter(asks);
+    asking
+        .map(|budget| {
+            let message = format!(
+                "the budget `{}` asks plugins when it is spent, and none of them has `on_budget`",
+                budget.name
+            );
+            settings
+                .budget_places
+                .problem(&budget.name, "no_plugin", message)
+                .remedy("add a plugin with `on_budget`, such as budget_downgrade, or say `over: refuse`")
+        })
+        .collect()
 }
 
 /// Models of classes that the book does not know: a class must know what its members cost.
@@ -275,10 +295,10 @@ impl App {
         let address = listener.address().map_err(|error| wrong("listen", error))?;
         let world = world(&providers);
         let policy = policy(&settings, address, &log)?;
-        let budgeting = Arc::new(budgeting(&settings, &policy));
+        let budgeting = budgeting(&settings, &policy);
         let guarded = ledger.guard(&budgeting.budgets, budgeting.unpriced_hold);
         guarded.await.map_err(|error| wrong("ledger", error))?;
-        let pipeline = Arc::new(Pipeline {
+        let pipeline = Pipeline {
             providers,
             book: book.get(),
             plugins: Arc::new(plugins),
@@ -286,14 +306,15 @@ impl App {
             store: Store::new(settings.cache.memory),
             flights: Flights::new(),
             ledger,
-            budgeting,
+            budgeting: Arc::default(),
             upstream: Arc::clone(&upstream),
             log,
             policy,
             tasks: tasks.clone(),
             jobs: Jobs::new(settings.job_ttl),
             pictures: pictures(),
-        });
+        };
+        let pipeline = Arc::new(pipeline.with_budgets(budgeting));
         pipeline.take_over_jobs().await;
         let access = access(&settings, address, extras.app);
         let authority = Arc::new(authority);

@@ -94,8 +94,9 @@ impl Budget {
 
     fn applies(&self, facts: &Facts<'_>) -> bool {
         self.only.iter().all(|(dimension, values)| {
-            Dimension::parse(dimension)
-                .is_some_and(|dimension| facts.any(dimension, |fact| values.iter().any(|v| v == fact)))
+            Dimension::parse(dimension).is_some_and(|dimension| {
+                facts.any(dimension, |fact| values.iter().any(|v| v == fact))
+            })
         })
     }
 
@@ -108,7 +109,10 @@ impl Budget {
             Per::Month => "%Y-%m",
             Per::Total => return "total".to_owned(),
         };
-        since.to_zoned(self.zone.clone()).strftime(format).to_string()
+        since
+            .to_zoned(self.zone.clone())
+            .strftime(format)
+            .to_string()
     }
 }
 
@@ -261,7 +265,11 @@ impl Kept {
             bucket,
             period,
         };
-        facts.buckets(self.budget.by).into_iter().map(place).collect()
+        facts
+            .buckets(self.budget.by)
+            .into_iter()
+            .map(place)
+            .collect()
     }
 }
 
@@ -313,7 +321,9 @@ impl Budgets {
 
     /// Every bucket that a purchase at that moment counts in.
     pub fn places(&self, facts: &Facts<'_>, at: Timestamp) -> Vec<Place> {
-        self.iter().flat_map(|kept| kept.places(facts, at)).collect()
+        self.iter()
+            .flat_map(|kept| kept.places(facts, at))
+            .collect()
     }
 }
 
@@ -401,14 +411,63 @@ mod tests {
             assert_eq!(budget.label(period.start), label);
         };
         let (utc, berlin, india) = ("UTC", "Europe/Berlin", "Asia/Kolkata");
-        check(Per::Hour, utc, "2026-11-28T14:59:59Z", "2026-11-28T14:00Z", "2026-11-28T15:00Z", "2026-11-28T14");
-        check(Per::Hour, india, "2026-11-28T14:10Z", "2026-11-28T13:30Z", "2026-11-28T14:30Z", "2026-11-28T19");
-        check(Per::Day, utc, "2026-11-28T00:00Z", "2026-11-28T00:00Z", "2026-11-29T00:00Z", "2026-11-28");
-        check(Per::Day, berlin, "2026-11-27T23:30Z", "2026-11-27T23:00Z", "2026-11-28T23:00Z", "2026-11-28");
+        check(
+            Per::Hour,
+            utc,
+            "2026-11-28T14:59:59Z",
+            "2026-11-28T14:00Z",
+            "2026-11-28T15:00Z",
+            "2026-11-28T14",
+        );
+        check(
+            Per::Hour,
+            india,
+            "2026-11-28T14:10Z",
+            "2026-11-28T13:30Z",
+            "2026-11-28T14:30Z",
+            "2026-11-28T19",
+        );
+        check(
+            Per::Day,
+            utc,
+            "2026-11-28T00:00Z",
+            "2026-11-28T00:00Z",
+            "2026-11-29T00:00Z",
+            "2026-11-28",
+        );
+        check(
+            Per::Day,
+            berlin,
+            "2026-11-27T23:30Z",
+            "2026-11-27T23:00Z",
+            "2026-11-28T23:00Z",
+            "2026-11-28",
+        );
         // The day on which clocks go back is 25 hours long.
-        check(Per::Day, berlin, "2026-10-25T12:00Z", "2026-10-24T22:00Z", "2026-10-25T23:00Z", "2026-10-25");
-        check(Per::Week, utc, "2026-11-29T23:59Z", "2026-11-23T00:00Z", "2026-11-30T00:00Z", "2026-W48");
-        check(Per::Month, berlin, "2026-02-10T00:00Z", "2026-01-31T23:00Z", "2026-02-28T23:00Z", "2026-02");
+        check(
+            Per::Day,
+            berlin,
+            "2026-10-25T12:00Z",
+            "2026-10-24T22:00Z",
+            "2026-10-25T23:00Z",
+            "2026-10-25",
+        );
+        check(
+            Per::Week,
+            utc,
+            "2026-11-29T23:59Z",
+            "2026-11-23T00:00Z",
+            "2026-11-30T00:00Z",
+            "2026-W48",
+        );
+        check(
+            Per::Month,
+            berlin,
+            "2026-02-10T00:00Z",
+            "2026-01-31T23:00Z",
+            "2026-02-28T23:00Z",
+            "2026-02",
+        );
         let total = period(Per::Total, &TimeZone::UTC, at("2026-01-01T00:00Z"));
         assert_eq!(total.unwrap(), Period::ALWAYS);
     }
@@ -429,7 +488,10 @@ mod tests {
         };
         assert_eq!(buckets(None), ["2026-11-28"]);
         assert_eq!(buckets(Some(Dimension::App)), ["2026-11-28 catalog"]);
-        assert_eq!(buckets(Some(Dimension::Tag)), ["2026-11-28 hero", "2026-11-28 night"]);
+        assert_eq!(
+            buckets(Some(Dimension::Tag)),
+            ["2026-11-28 hero", "2026-11-28 night"]
+        );
         assert_eq!(buckets(Some(Dimension::User)), ["2026-11-28 (none)"]);
         assert_eq!(buckets(Some(Dimension::Class)), ["2026-11-28 (none)"]);
     }
@@ -451,7 +513,10 @@ mod tests {
             budget.applies(&facts)
         };
         assert!(narrowed(&[]));
-        assert!(narrowed(&[("app", &["shop", "catalog"]), ("tag", &["hero"])]));
+        assert!(narrowed(&[
+            ("app", &["shop", "catalog"]),
+            ("tag", &["hero"])
+        ]));
         assert!(!narrowed(&[("app", &["catalog"]), ("tag", &["icon"])]));
         assert!(!narrowed(&[("user", &["bob"])]));
         assert!(narrowed(&[("class", &["draft"])]));
@@ -460,7 +525,11 @@ mod tests {
     #[test]
     fn another_limit_keeps_the_counters_and_another_zone_does_not() {
         let day = budget(Per::Day, "UTC", None);
-        let raised = Budget { limit: Usd::MAX, over: Over::Alert, ..day.clone() };
+        let raised = Budget {
+            limit: Usd::MAX,
+            over: Over::Alert,
+            ..day.clone()
+        };
         assert_eq!(day.key(), raised.key());
         assert_ne!(day.key(), budget(Per::Day, "Asia/Tokyo", None).key());
         assert_ne!(day.key(), budget(Per::Week, "UTC", None).key());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 
 use super::doors::App;
-use super::problem::{Problem, nearest};
+use super::problem::{Place, Problem, nearest};
 use super::provider::Providers;
 use super::raw::{Field, RawBudget, RawClass, RawFilter, Value};
 use super::read::{Reader, readable};
@@ -23,6 +23,33 @@ pub struct Class {
 }
 
 readable!(Per, Dimension, Over);
+
+/// Where each budget stands, for what is found out about it later. No setting: configurations that
+/// differ in it alone are equal.
+#[derive(Clone, Default)]
+pub struct BudgetPlaces(BTreeMap<String, Place>);
+
+impl BudgetPlaces {
+    /// A problem with the budget of that name, at its place.
+    pub fn problem(&self, budget: &str, code: &'static str, message: String) -> Problem {
+        match self.0.get(budget) {
+            Some(place) => Problem::at(place, code, message),
+            None => Problem::anywhere(code, message),
+        }
+    }
+}
+
+impl PartialEq for BudgetPlaces {
+    fn eq(&self, _: &BudgetPlaces) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for BudgetPlaces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BudgetPlaces")
+    }
+}
 
 /// What budgets and classes may refer to.
 pub(super) struct Names<'a> {
@@ -139,8 +166,9 @@ pub(super) fn budgets(
     classes: &BTreeMap<String, Class>,
     names: &Names<'_>,
     reader: &mut Reader<'_>,
-) -> Vec<Budget> {
+) -> (Vec<Budget>, BudgetPlaces) {
     let mut budgets: Vec<Budget> = Vec::new();
+    let mut places = BudgetPlaces::default();
     let mut seen = BTreeSet::new();
     for item in reader.items(field, "[{name: daily, limit: 25.00, per: day}]") {
         let raw = RawBudget::read(&item, &mut reader.problems);
@@ -153,10 +181,11 @@ pub(super) fn budgets(
                     "give each a name of its own: rules and reports call them by it",
                 );
             }
+            places.0.insert(budget.name.clone(), item.place().clone());
             budgets.push(budget);
         }
     }
-    budgets
+    (budgets, places)
 }
 
 fn budget(

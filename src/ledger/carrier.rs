@@ -71,7 +71,11 @@ impl Shared {
 
     /// Those who ask now. What was written down before they asked is in the journal by now.
     fn take_asks(&self) -> Vec<Ask> {
-        self.asks.lock().as_mut().map(std::mem::take).unwrap_or_default()
+        self.asks
+            .lock()
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     fn stopped(&self) -> bool {

@@ -152,7 +152,8 @@ pub(super) async fn look(
     if let Some(bucket) = touched.get(&id) {
         return Ok(*bucket);
     }
-    let sql = "SELECT spent, held, told FROM buckets WHERE budget = ?1 AND since = ?2 AND bucket = ?3";
+    let sql =
+        "SELECT spent, held, told FROM buckets WHERE budget = ?1 AND since = ?2 AND bucket = ?3";
     let found = sqlx::query(sql)
         .bind(Arc::clone(&id.budget))
         .bind(id.since.as_microsecond())

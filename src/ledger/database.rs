@@ -16,9 +16,9 @@ use sqlx::{ConnectOptions, Connection, QueryBuilder, Row as _, Sqlite};
 use ulid::Ulid;
 
 use super::batch::{Batch, Write};
+use super::claims::{self, Touched};
 use super::entry::{Key, Row};
 use super::error::LedgerError;
-use super::claims::{self, Touched};
 use super::{jobs, query};
 
 /// The layout of the tables, in SQLite's `user_version`.

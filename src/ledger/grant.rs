@@ -163,7 +163,11 @@ async fn judge(
             reached: None,
         });
     }
-    let held = ask.bounds.iter().zip(&judged).all(|(bound, judged)| judged.fits || !bound.binds);
+    let held = ask
+        .bounds
+        .iter()
+        .zip(&judged)
+        .all(|(bound, judged)| judged.fits || !bound.binds);
     for (bound, judged) in ask.bounds.iter().zip(&mut judged) {
         let Some(bucket) = touched.get_mut(&BucketId::of(&bound.claim)) else {
             continue;

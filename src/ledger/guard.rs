@@ -101,7 +101,11 @@ async fn enforce(
             .fetch_all(&mut *connection)
             .await?;
         let Some(row) = rows.last() else { break };
-        last = (row.try_get("at")?, row.try_get("call")?, row.try_get("attempt")?);
+        last = (
+            row.try_get("at")?,
+            row.try_get("call")?,
+            row.try_get("attempt")?,
+        );
         for row in &rows {
             claim(connection, budgets, kept, row, unpriced).await?;
         }
@@ -113,7 +117,11 @@ async fn enforce(
         .await?
         .rows_affected();
     if mended > 0 {
-        tracing::warn!(budget = &*kept.name, mended, "counters of a budget were not the sum of its holds and charges; they are now");
+        tracing::warn!(
+            budget = &*kept.name,
+            mended,
+            "counters of a budget were not the sum of its holds and charges; they are now"
+        );
     }
     Ok(())
 }

@@ -39,7 +39,9 @@ type Cell = [(Timestamp, Usd); Per::ALL.len()];
 
 impl Spends {
     pub(super) fn new() -> Spends {
-        let periods = Per::ALL.iter().map(|per| (*per, Periods::new(*per, TimeZone::UTC)));
+        let periods = Per::ALL
+            .iter()
+            .map(|per| (*per, Periods::new(*per, TimeZone::UTC)));
         Spends {
             cells: Mutex::default(),
             periods: periods.collect(),
@@ -67,7 +69,10 @@ impl Spends {
                 && model.is_none_or(|model| **own_model == *model)
         });
         let spent = wanted.map(|(_, cell)| cell[place]);
-        spent.filter(|(since, _)| *since == start).map(|(_, spent)| spent).sum()
+        spent
+            .filter(|(since, _)| *since == start)
+            .map(|(_, spent)| spent)
+            .sum()
     }
 
     /// Adds what a batch that is carried has charged.
@@ -92,7 +97,10 @@ impl Spends {
     }
 
     fn starts(&self, at: Timestamp) -> Vec<Timestamp> {
-        self.periods.iter().map(|(_, periods)| periods.of(at).start).collect()
+        self.periods
+            .iter()
+            .map(|(_, periods)| periods.of(at).start)
+            .collect()
     }
 
     pub(super) fn is_read(&self) -> bool {
@@ -111,9 +119,7 @@ impl Spends {
     /// Whether what others spent should be read.
     pub(super) fn is_stale(&self) -> bool {
         let old = |read: Instant| read.elapsed() > READ_AGAIN;
-        self.is_asked()
-            && self.behind.load(Ordering::Relaxed)
-            && self.read.lock().is_some_and(old)
+        self.is_asked() && self.behind.load(Ordering::Relaxed) && self.read.lock().is_some_and(old)
     }
 
     /// Reads all of it anew. Nothing may be carried meanwhile.
@@ -127,7 +133,9 @@ impl Spends {
                 .await?;
             for row in rows {
                 let (app, model): (String, String) = (row.try_get("app")?, row.try_get("model")?);
-                let cell = cells.entry((app.into(), model.into())).or_insert_with(nothing);
+                let cell = cells
+                    .entry((app.into(), model.into()))
+                    .or_insert_with(nothing);
                 cell[place] = (start, Usd::from_nano(row.try_get("spent")?));
             }
         }

@@ -74,7 +74,10 @@ impl Standings {
     /// Reads the counters anew if anybody else has written to the database. A transaction of this
     /// process does not count as anybody's, and has told what it changed. Returns whether somebody
     /// has.
-    pub(super) async fn renew(&self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    pub(super) async fn renew(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<bool, sqlx::Error> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&mut *connection)
             .await?;
@@ -91,7 +94,8 @@ impl Standings {
         let now = Timestamp::now();
         for kept in watched.iter() {
             let since = kept.period(now).start;
-            let sql = "SELECT bucket, spent, held FROM buckets WHERE budget = ?1 AND since = ?2 LIMIT ?3";
+            let sql =
+                "SELECT bucket, spent, held FROM buckets WHERE budget = ?1 AND since = ?2 LIMIT ?3";
             let rows = sqlx::query(sql)
                 .bind(Arc::clone(&kept.key))
                 .bind(since.as_microsecond())

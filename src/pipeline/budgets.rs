@@ -107,6 +107,11 @@ impl OverBudget {
         budgets.all(|over| over == Over::Plugin)
     }
 
+    /// The buckets without room, and what they stand at.
+    pub(super) fn full(&self) -> impl Iterator<Item = (&Place, Standing)> {
+        self.full.iter().map(|full| (&full.place, full.standing))
+    }
+
     /// The refusal: which budget, how much, until when.
     pub(super) fn rescued(&self) -> Rescued {
         let texts: Vec<String> = self.full.iter().map(Full::says).collect();
@@ -321,7 +326,14 @@ impl Pipeline {
     }
 
     /// Keeps what a bucket said, and tells the operator of a mark that was reached.
-    fn note_budget(&self, call: &mut Call, place: &Place, judged: &Judged, wanted: Usd, held: bool) {
+    fn note_budget(
+        &self,
+        call: &mut Call,
+        place: &Place,
+        judged: &Judged,
+        wanted: Usd,
+        held: bool,
+    ) {
         let budget = &place.budget.budget;
         let asked = call.degraded.iter().any(|name| *name == place.budget.name);
         let did = match judged.fits {
@@ -388,18 +400,6 @@ impl Pipeline {
             notice = notice.with("resets_at", end.to_string());
         }
         self.warn(&notice);
-    }
-
-    /// What the rules make of a call that budgets have no room for.
-    ///
-    /// # Errors
-    /// The refusal, where they make nothing of it.
-    pub(super) async fn consult_on_budget(
-        &self,
-        _call: &mut Call,
-        over: &OverBudget,
-    ) -> Result<Plan, Rescued> {
-        Err(over.rescued())
     }
 
     fn alert(&self, level: NoticeLevel, text: String) -> Notice {

@@ -125,7 +125,7 @@ impl Pipeline {
     }
 
     pub(super) fn keyed(&self, text: &str) -> [u8; 16] {
-        self.policy.keyed(text)
+        super::keyed(&self.policy.credential_key, text)
     }
 
     /// A call that is not what its path promises is refused here, for nothing, with the field

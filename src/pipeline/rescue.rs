@@ -91,6 +91,8 @@ impl Rescued {
     pub fn broken_rule(plugin: &str) -> Rescued {
         let message = "a rule that must not fail has failed; see the decision log";
         Rescued::refused(plugin, message, Some(503))
+    }
+
     /// A budget has no room for it. `says` tells which, how much, and until when.
     pub fn over_budget(says: &str) -> Rescued {
         Rescued {

@@ -165,7 +165,10 @@ async fn each_value_has_a_limit_of_its_own_and_all_of_them_must_fit() {
     ledger.guard(&budgets, Usd::ZERO).await.unwrap();
     let a = ask(&ledger, &budgets, held_at("a", 100)).await.unwrap();
     assert!(ask(&ledger, &budgets, held_at("a", 10)).await.is_none());
-    assert!(ask(&ledger, &budgets, held_at("b", 60)).await.is_none(), "150 in all");
+    assert!(
+        ask(&ledger, &budgets, held_at("b", 60)).await.is_none(),
+        "150 in all"
+    );
     let b = ask(&ledger, &budgets, held_at("b", 50)).await.unwrap();
     holds_the_law(&ledger).await;
     ledger.release(a).unwrap();
@@ -263,7 +266,11 @@ async fn a_dead_process_leaves_its_holds_counted() {
     assert_eq!(ledger.recovery().unknown.len(), 2);
     ledger.guard(&budgets, Usd::ZERO).await.unwrap();
     let stands_at = stands(&ledger, &budgets, "a").await;
-    assert_eq!(stands_at, standing(90, 0), "an unknown price is its ceiling");
+    assert_eq!(
+        stands_at,
+        standing(90, 0),
+        "an unknown price is its ceiling"
+    );
     assert!(ask(&ledger, &budgets, held_at("a", 11)).await.is_none());
     holds_the_law(&ledger).await;
 }
@@ -293,15 +300,23 @@ async fn a_new_budget_counts_what_its_period_has_seen() {
         at: Timestamp::from_microsecond(1_600_000_000_000_000).unwrap(),
         ..hold(0, 500)
     };
-    let _ = ledger.settle(ledger.hold(early).unwrap(), charged(500)).unwrap();
-    let _ = ledger.settle(ledger.hold(held_at("a", 50)).unwrap(), charged(40)).unwrap();
-    let _ = ledger.settle(ledger.hold(held_at("b", 50)).unwrap(), charged(7)).unwrap();
+    let _ = ledger
+        .settle(ledger.hold(early).unwrap(), charged(500))
+        .unwrap();
+    let _ = ledger
+        .settle(ledger.hold(held_at("a", 50)).unwrap(), charged(40))
+        .unwrap();
+    let _ = ledger
+        .settle(ledger.hold(held_at("b", 50)).unwrap(), charged(7))
+        .unwrap();
     let unpriced = Settlement {
         charge: None,
         images: 3,
         ..charged(0)
     };
-    let _ = ledger.settle(ledger.hold(held_at("c", 50)).unwrap(), unpriced).unwrap();
+    let _ = ledger
+        .settle(ledger.hold(held_at("c", 50)).unwrap(), unpriced)
+        .unwrap();
     let open = ledger.hold(held_at("a", 20)).unwrap();
     let daily = budget("daily", 100, Per::Day, Some(Dimension::App));
     let budgets = budgets([daily]);
@@ -338,7 +353,10 @@ async fn a_call_that_goes_on_without_the_ledger_counts_once_it_is_back() {
     let budgets = budgets([budget("daily", 100, Per::Day, None)]);
     ledger.guard(&budgets, Usd::ZERO).await.unwrap();
     let hold = held_at("a", 60);
-    let claims: Vec<Claim> = bounds(&budgets, &hold).into_iter().map(|b| b.claim).collect();
+    let claims: Vec<Claim> = bounds(&budgets, &hold)
+        .into_iter()
+        .map(|b| b.claim)
+        .collect();
     let ticket = ledger.hold_anyway(hold, claims.clone()).unwrap();
     assert_eq!(stands(&ledger, &budgets, "a").await, standing(0, 60));
     let _ = ledger.settle(ticket, charged(50)).unwrap();
@@ -388,7 +406,9 @@ struct Model {
 impl Model {
     fn held(&self, app: u8) -> i64 {
         let all = self.open.iter().chain(&self.lost);
-        all.filter(|(own, _)| *own == app).map(|(_, nano)| nano).sum()
+        all.filter(|(own, _)| *own == app)
+            .map(|(_, nano)| nano)
+            .sum()
     }
 
     fn fits(&self, app: u8, nano: i64) -> bool {

@@ -43,7 +43,13 @@ async fn buy(address: &str, prompt: &str) -> u16 {
         field("model", "sd3.5-medium")
     );
     let path = "/stability/v2beta/stable-image/generate/sd3";
-    let request = post(address, path, &[("accept", "image/*")], "multipart/form-data; boundary=b", &body);
+    let request = post(
+        address,
+        path,
+        &[("accept", "image/*")],
+        "multipart/form-data; boundary=b",
+        &body,
+    );
     let Ok(mut tcp) = tokio::net::TcpStream::connect(address).await else {
         return 0;
     };
@@ -55,7 +61,9 @@ async fn buy(address: &str, prompt: &str) -> u16 {
 
 async fn simulated() -> Sim {
     let options = SimOptions::default();
-    Sim::start(([127, 0, 0, 1], 0).into(), options).await.unwrap()
+    Sim::start(([127, 0, 0, 1], 0).into(), options)
+        .await
+        .unwrap()
 }
 
 fn end(mut child: Child) {
@@ -71,7 +79,10 @@ async fn two_processes_on_one_ledger_let_ten_of_two_hundred_through() {
         serve(dir.path(), "one", &sim, "0.35"),
         serve(dir.path(), "two", &sim, "0.35"),
     ];
-    let addresses = [address(&mut children[0]).await, address(&mut children[1]).await];
+    let addresses = [
+        address(&mut children[0]).await,
+        address(&mut children[1]).await,
+    ];
     let calls = (0..200).map(|n| {
         let address = &addresses[n % 2];
         async move { buy(address, &format!("cat {n}")).await }
@@ -85,8 +96,14 @@ async fn two_processes_on_one_ledger_let_ten_of_two_hundred_through() {
     let path = dir.path().join("ledger.db");
     let ledger = Ledger::open(&path, Sync::Crash).await.unwrap();
     let totals = ledger.totals(&Filter::default()).await.unwrap();
-    assert_eq!((totals.held, totals.open, totals.attempts), (Usd::ZERO, 0, 10));
-    assert_eq!(buckets(&path).await, [("all".to_owned(), usd("0.35").nano(), 0)]);
+    assert_eq!(
+        (totals.held, totals.open, totals.attempts),
+        (Usd::ZERO, 0, 10)
+    );
+    assert_eq!(
+        buckets(&path).await,
+        [("all".to_owned(), usd("0.35").nano(), 0)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,12 +132,19 @@ async fn what_a_killed_process_held_still_counts() {
         answers.push(buy(&second, &format!("cat {n}")).await);
     }
     assert_eq!(answers, [200, 200, 200, 200, 402, 402, 402, 402]);
-    assert_eq!(sim.requests().len(), 10, "six of the dead, four of the living");
+    assert_eq!(
+        sim.requests().len(),
+        10,
+        "six of the dead, four of the living"
+    );
     end(child);
     let path = dir.path().join("ledger.db");
     let ledger = Ledger::open(&path, Sync::Crash).await.unwrap();
     let totals = ledger.totals(&Filter::default()).await.unwrap();
     assert_eq!((totals.unknown, totals.spent), (usd("0.21"), usd("0.14")));
     assert_eq!((totals.held, totals.open), (Usd::ZERO, 0));
-    assert_eq!(buckets(&path).await, [("all".to_owned(), usd("0.35").nano(), 0)]);
+    assert_eq!(
+        buckets(&path).await,
+        [("all".to_owned(), usd("0.35").nano(), 0)]
+    );
 }
