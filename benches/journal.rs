@@ -1,7 +1,8 @@
 //! What holding and charging costs a call: two records in the journal, and the rows behind them.
 //!
 //! The bar is 5 µs of CPU a call. `hold and settle` is what the call itself waits for; `with its
-//! row` is the same until the database has it, a thousand calls at a time.
+//! row` is the same until the database has it, a thousand calls at a time. `within a budget` waits
+//! for the transaction that judges the hold and its sync: alone, and shared by 64 that ask at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 use pixtoll::bill::ChargeFrom;
 use pixtoll::image::{Billed, ModelId, Tier};
-use pixtoll::ledger::{Hold, Ledger, Outcome, Settlement, Sync};
+use pixtoll::ledger::{Bound, Claim, Grant, Hold, Ledger, Outcome, Settlement, Sync};
 use pixtoll::money::Usd;
 use tokio::runtime::Runtime;
 use ulid::Ulid;
@@ -29,6 +30,13 @@ struct Bench {
 
 impl Bench {
     fn call(&mut self) {
+        let (hold, settlement) = self.next();
+        let ticket = self.ledger.hold(hold).expect("the disk takes it");
+        let written = self.ledger.settle(ticket, settlement);
+        drop(written.expect("the disk takes it"));
+    }
+
+    fn next(&mut self) -> (Hold, Settlement) {
         self.calls += 1;
         let now = Timestamp::now();
         let hold = Hold {
@@ -43,6 +51,7 @@ impl Bench {
             tags: None,
             held: Some(Usd::from_nano(40_000_000)),
             quote: Some(Usd::from_nano(35_000_000)),
+            claims: Arc::default(),
         };
         let settlement = Settlement {
             at: now,
@@ -53,9 +62,45 @@ impl Bench {
             images: 1,
             request_id: None,
         };
-        let ticket = self.ledger.hold(hold).expect("the disk takes it");
-        let written = self.ledger.settle(ticket, settlement);
-        drop(written.expect("the disk takes it"));
+        (hold, settlement)
+    }
+
+    /// The time that `calls` calls within a budget take, so many at once.
+    fn time_within(&mut self, calls: u64, at_once: u64) -> Duration {
+        let since = Timestamp::UNIX_EPOCH;
+        let begun = Instant::now();
+        let mut left = calls;
+        while left > 0 {
+            let round = left.min(at_once);
+            let asking: Vec<_> = (0..round)
+                .map(|_| {
+                    let (hold, settlement) = self.next();
+                    let bound = Bound {
+                        claim: Claim {
+                            budget: "daily#0".into(),
+                            bucket: "all".into(),
+                            since,
+                            amount: Usd::from_nano(40_000_000),
+                        },
+                        limit: Usd::MAX,
+                        binds: true,
+                    };
+                    let ledger = self.ledger.clone();
+                    async move {
+                        let granted = ledger.hold_within(hold, vec![bound]).await;
+                        let Grant::Held(ticket, _) = granted.expect("the disk takes it") else {
+                            panic!("there is room for all");
+                        };
+                        let written = ledger.settle(ticket, settlement);
+                        drop(written.expect("the disk takes it"));
+                    }
+                })
+                .collect();
+            self.runtime
+                .block_on(futures_util::future::join_all(asking));
+            left -= round;
+        }
+        begun.elapsed()
     }
 
     /// The time that `calls` calls take, with or without waiting for their rows.
@@ -96,6 +141,11 @@ fn journal(criterion: &mut Criterion) {
     for (name, with_rows) in [("hold and settle", false), ("with its row", true)] {
         group.bench_function(name, |b| {
             b.iter_custom(|calls| bench.time(calls, with_rows));
+        });
+    }
+    for (name, at_once) in [("within a budget", 1), ("within a budget, 64 at once", 64)] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|calls| bench.time_within(calls, at_once))
         });
     }
     group.finish();

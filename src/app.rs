@@ -18,13 +18,16 @@ use base64::Engine as _;
 use moka::sync::Cache;
 
 use crate::action::{Class, World};
+use crate::budget::{Budget, Budgets};
 use crate::cache::{Flights, Store};
 use crate::config::{self, Problem, Settings};
 use crate::current::Current;
 use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
-use crate::pipeline::{Jobs, LeftJob, Pipeline, Policy, Provider, Providers};
+use crate::pipeline::{
+    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, WhenDown,
+};
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
@@ -100,8 +103,13 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), Sta
     let book = Arc::new(Current::new(book));
     let prices = Arc::new(BookPrices::new(Arc::clone(&book), settings));
     match Plugins::load(&entries, prices, &classes(settings)) {
-        Ok(plugins) if problems.is_empty() => Ok((book, plugins)),
-        Ok(_) => Err(StartError(problems)),
+        Ok(plugins) => {
+            problems.extend(nobody_to_ask(settings, &plugins));
+            match problems.is_empty() {
+                true => Ok((book, plugins)),
+                false => Err(StartError(problems)),
+            }
+        }
         Err(found) => {
             problems.extend(found.into_iter().map(plugin_problem));
             Err(StartError(problems))
@@ -188,7 +196,6 @@ fn not_yet(settings: &Settings) -> Vec<Problem> {
         provider.limits.concurrent.is_some() || provider.limits.per_minute.is_some()
     });
     let asked = [
-        ("budgets", !settings.budgets.is_empty()),
         ("cache.disk", settings.cache.disk.is_some()),
         ("cache.shared", settings.cache.shared.is_some()),
         ("providers.*.limits", limited),
@@ -203,6 +210,27 @@ fn not_yet(settings: &Settings) -> Vec<Problem> {
                 format!("`{key}` is not available in this version"),
             )
             .remedy("take it out of the configuration")
+        })
+        .collect()
+}
+
+/// Budgets that ask plugins, and none of them would answer.
+fn nobody_to_ask(settings: &Settings, plugins: &Plugins) -> Vec<Problem> {
+    if plugins.is_empty() || plugins.iter().any(plugin::Plugin::has_on_budget) {
+        return Vec::new(); // without any plugin the configuration itself warns
+    }
+    let asks = |budget: &&Budget| budget.over == config::Over::Plugin;
+    let asking = settings.budgets.iter().filter(asks);
+    asking
+        .map(|budget| {
+            let message = format!(
+                "the budget `{}` asks plugins when it is spent, and none of them has `on_budget`",
+                budget.name
+            );
+            settings
+                .budget_places
+                .problem(&budget.name, "no_plugin", message)
+                .remedy("add a plugin with `on_budget`, such as budget_downgrade, or say `over: refuse`")
         })
         .collect()
 }
@@ -291,7 +319,10 @@ impl App {
         let address = listener.address().map_err(|error| wrong("listen", error))?;
         let world = world(&providers);
         let policy = policy(&settings, address, &log)?;
-        let pipeline = Arc::new(Pipeline {
+        let budgeting = budgeting(&settings, &policy);
+        let guarded = ledger.guard(&budgeting.budgets, budgeting.unpriced_hold);
+        guarded.await.map_err(|error| wrong("ledger", error))?;
+        let pipeline = Pipeline {
             providers,
             book: book.get(),
             plugins: Arc::new(plugins),
@@ -299,6 +330,7 @@ impl App {
             store: Store::new(settings.cache.memory),
             flights: Flights::new(),
             ledger,
+            budgeting: Arc::default(),
             upstream: Arc::clone(&upstream),
             log,
             policy,
@@ -306,7 +338,8 @@ impl App {
             memory: Memory::new(settings.in_flight, Store::bound(settings.cache.memory)),
             jobs: Jobs::new(settings.job_ttl),
             pictures: pictures(settings.cache.memory),
-        });
+        };
+        let pipeline = Arc::new(pipeline.with_budgets(budgeting));
         let left = pipeline.take_over_jobs().await;
         let access = access(&settings, address, extras.app);
         let authority = Arc::new(authority);
@@ -546,6 +579,30 @@ fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy,
             .map_err(|error| wrong("state", error))?,
         staged: None,
     })
+}
+
+/// The budgets as they are configured. A user is named in plain there, and kept as a digest.
+fn budgeting(settings: &Settings, policy: &Policy) -> Budgeting {
+    let budgets = settings.budgets.iter().map(|budget| {
+        let mut budget: Budget = budget.clone();
+        if let Some(users) = budget.only.get_mut(config::Dimension::User.as_str()) {
+            let digests: Vec<String> = users.iter().map(|user| policy.user_digest(user)).collect();
+            users.extend(digests);
+        }
+        budget
+    });
+    let classes = settings.classes.iter();
+    let classes = classes.map(|(name, class)| (name.clone(), class.models.clone()));
+    let when_down = match settings.ledger_down {
+        config::LedgerDown::Auto => WhenDown::Auto,
+        config::LedgerDown::Open => WhenDown::Open,
+        config::LedgerDown::Closed => WhenDown::Closed,
+    };
+    Budgeting::new(
+        Budgets::new(budgets, classes.collect()),
+        settings.unpriced_hold,
+        when_down,
+    )
 }
 
 fn access(settings: &Settings, address: SocketAddr, app: Option<(String, Vec<String>)>) -> Access {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::CallView;
+pub use crate::budget::Per;
 use crate::image::{ModelId, Tier, words};
 use crate::money::Usd;
 
@@ -63,18 +64,6 @@ impl BudgetView {
             return 1.0;
         }
         1.0 - self.left().nano() as f64 / self.limit.nano() as f64
-    }
-}
-
-words! {
-    /// After which time a budget begins anew.
-    Per {
-        Hour = "hour",
-        Day = "day",
-        Week = "week",
-        Month = "month",
-        /// Never.
-        Total = "total",
     }
 }
 

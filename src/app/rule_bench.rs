@@ -10,10 +10,17 @@ use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::runtime::Handle;
+use ulid::Ulid;
 
 use super::{App, Extras};
 use crate::action::Via;
+use crate::bill::ChargeFrom;
+use crate::budget::{Facts, Place};
 use crate::config::{self, Class, PluginEntry, Settings};
+use crate::image::Billed;
+use crate::ledger::{Claim, Hold, Ledger, LedgerError, Outcome, Settlement};
+use crate::money::Usd;
+use crate::near::nearest;
 use crate::pipeline::own_headers::Told;
 use crate::pipeline::{Arrived, Caller, CallerFrom, Pipeline, Policy, Provider, Recognised};
 use crate::plugin::trial::{Bench, Ruleset, TestCall};
@@ -24,6 +31,8 @@ use crate::wire::RequestHead;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A credential that opens nothing.
 const KEY: &str = "sk-rule-test";
+/// Who calls where a test does not say.
+const APP: &str = "test";
 
 /// Makes each call of a rule test in a pixtoll that has these rules alone.
 pub struct SimBench {
@@ -31,6 +40,8 @@ pub struct SimBench {
     runtime: Handle,
     dir: PathBuf,
     running: Mutex<HashMap<u64, App>>,
+    /// What is to be spent, by the rules that it is told of.
+    spent: Mutex<HashMap<u64, Vec<(String, Usd)>>>,
 }
 
 impl SimBench {
@@ -45,6 +56,7 @@ impl SimBench {
             runtime: Handle::current(),
             dir: std::env::temp_dir().join(name),
             running: Mutex::default(),
+            spent: Mutex::default(),
         }
     }
 
@@ -81,6 +93,10 @@ impl SimBench {
                 max_cost: class.max_cost,
             };
             settings.classes.insert(name.clone(), class);
+        }
+        for budget in &rules.budgets {
+            settings.budgets.retain(|own| own.name != budget.name);
+            settings.budgets.push(budget.clone());
         }
         if let Some((path, options)) = &rules.one {
             let mut entry = PluginEntry::named(&path.display().to_string());
@@ -132,7 +148,28 @@ impl SimBench {
 }
 
 impl Bench for SimBench {
+    fn spent(&self, rules: &Ruleset, budget: &str, amount: Usd) -> Result<(), String> {
+        let settings = self.settings(rules);
+        let names = settings.budgets.iter().map(|budget| budget.name.as_str());
+        if !names.clone().any(|name| name == budget) {
+            let cure = match nearest(budget, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "give it to test.rules: { budgets = { { name = …, limit = usd(20) } } }"
+                    .to_owned(),
+            };
+            return Err(format!(
+                "rules:spent: there is no budget `{budget}`; {cure}"
+            ));
+        }
+        let mut spent = self.spent.lock();
+        let told = spent.entry(rules.id).or_default();
+        told.retain(|(name, _)| name != budget);
+        told.push((budget.to_owned(), amount));
+        Ok(())
+    }
+
     fn begin(&self) {
+        self.spent.lock().clear();
         for (_, app) in self.running.lock().drain() {
             self.runtime.block_on(app.stop());
         }
@@ -145,14 +182,99 @@ impl Bench for SimBench {
             Some(app) => app,
             None => self.runtime.block_on(self.start(rules))?,
         };
-        let travel = async { tokio::time::timeout(PATIENCE, SimBench::travel(&app, call)).await };
+        let told = self.spent.lock().remove(&rules.id).unwrap_or_default();
+        let travel = async {
+            let left = spend(&app, &call, told).await?;
+            self.spent.lock().insert(rules.id, left);
+            tokio::time::timeout(PATIENCE, SimBench::travel(&app, call))
+                .await
+                .unwrap_or_else(|_| {
+                    let seconds = PATIENCE.as_secs();
+                    Err(format!("the call did not end within {seconds} s"))
+                })
+        };
         let decision = self.runtime.block_on(travel);
         running.insert(rules.id, app);
-        decision.unwrap_or_else(|_| {
-            let seconds = PATIENCE.as_secs();
-            Err(format!("the call did not end within {seconds} s"))
-        })
+        decision
     }
+}
+
+/// Lets budgets stand at what a test told, in the buckets that a call counts in. Returns what was
+/// told of budgets that do not apply to it.
+async fn spend(
+    app: &App,
+    call: &TestCall,
+    told: Vec<(String, Usd)>,
+) -> Result<Vec<(String, Usd)>, String> {
+    let (ledger, budgets) = (&app.pipeline.ledger, &app.pipeline.budgeting.budgets);
+    ledger.flush().await.map_err(|error| error.to_string())?;
+    let model = &call.request.model;
+    let facts = Facts {
+        app: call.app.as_deref().unwrap_or(APP),
+        tags: call.tags.iter().map(String::as_str).collect(),
+        provider: model.provider(),
+        model: model.as_str(),
+        classes: budgets.classes_of(model.as_str()),
+        ..Facts::default()
+    };
+    let mut left = Vec::new();
+    for (name, amount) in told {
+        let places = budgets
+            .named(&name)
+            .map(|kept| kept.places(&facts, call.at));
+        let places = places.unwrap_or_default();
+        if places.is_empty() {
+            left.push((name, amount));
+        }
+        for place in places {
+            let more = amount - ledger.standing(&place).spent;
+            book(ledger, call, &place, more)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(left)
+}
+
+/// Books so much more in one bucket, as an attempt of somebody else's would.
+async fn book(
+    ledger: &Ledger,
+    call: &TestCall,
+    place: &Place,
+    more: Usd,
+) -> Result<(), LedgerError> {
+    let hold = Hold {
+        call: Ulid::generate(),
+        attempt: 0,
+        at: call.at,
+        app: "rules:spent".into(),
+        model: call.request.model.clone(),
+        tier: call.request.tier,
+        credential: None,
+        user: None,
+        tags: None,
+        held: Some(more),
+        quote: Some(more),
+        claims: Arc::default(),
+    };
+    let claim = Claim {
+        budget: Arc::clone(&place.budget.key),
+        bucket: Arc::clone(&place.bucket),
+        since: place.period.start,
+        amount: more,
+    };
+    let settlement = Settlement {
+        at: call.at,
+        outcome: Outcome::Ok,
+        billed: Billed::Yes,
+        charge: Some(more),
+        from: ChargeFrom::List,
+        images: 0,
+        request_id: None,
+    };
+    let ticket = ledger.hold_anyway(hold, vec![claim])?;
+    ledger.settle(ticket, settlement)?.durable().await?;
+    ledger.flush().await
 }
 
 /// The call as an app would have sent it to the model's own provider.
@@ -182,7 +304,7 @@ fn arrive(pipeline: &Pipeline, call: &TestCall) -> Result<Arrived, String> {
     let recognised: Recognised = pipeline
         .recognise(&provider, &head)
         .ok_or_else(|| format!("{model}: no app can ask for this"))?;
-    let app = call.app.as_deref().unwrap_or("test");
+    let app = call.app.as_deref().unwrap_or(APP);
     Ok(Arrived {
         head: Arc::new(head),
         body: message.body.to_bytes(),

@@ -33,7 +33,7 @@ pub use find::{Source, state_dir};
 pub use plugins::{OnError, PluginEntry, PluginSource};
 pub use problem::{Place, Problem};
 pub use provider::{Limits, Provider, Providers};
-pub use spend::{Budget, Class, Dimension, Over, Per};
+pub use spend::{Budget, BudgetPlaces, Class, Dimension, Over, Per};
 pub use storage::{CacheSettings, Ledger, LedgerDown, LedgerSync, LogPrompts, LogRotate};
 pub use units::{bytes as parse_bytes, duration as parse_duration};
 pub use uplink::{CaFiles, UpstreamProxy};
@@ -80,6 +80,7 @@ pub struct Settings {
     /// Bytes of requests and answers under way, all together; at least [`crate::room::LEAST`].
     pub in_flight: u64,
     pub budgets: Vec<Budget>,
+    pub budget_places: BudgetPlaces,
     /// Held for an image of a model that the price book does not know. More than zero.
     pub unpriced_hold: Usd,
     /// At most so many attempts a call; at least 1.
@@ -130,6 +131,7 @@ impl Settings {
             cache: CacheSettings::default(),
             in_flight: storage::IN_FLIGHT,
             budgets: Vec::new(),
+            budget_places: BudgetPlaces::default(),
             unpriced_hold: spend::UNPRICED_HOLD,
             attempts: ATTEMPTS,
             job_ttl: JOB_TTL,
@@ -326,7 +328,8 @@ fn read_money(raw: &Raw<'_>, settings: &mut Settings, reader: &mut Reader<'_>) {
         settings.classes = spend::classes(field, &names, reader);
     }
     if let Some(field) = &raw.budgets {
-        settings.budgets = spend::budgets(field, &settings.classes, &names, reader);
+        (settings.budgets, settings.budget_places) =
+            spend::budgets(field, &settings.classes, &names, reader);
         if raw.plugins.is_none() {
             spend::nobody_to_ask(field, &settings.budgets, reader);
         }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 
 use super::doors::App;
-use super::problem::{Problem, nearest};
+use super::problem::{Place, Problem, nearest};
 use super::provider::Providers;
 use super::raw::{Field, RawBudget, RawClass, RawFilter, Value};
 use super::read::{Reader, readable};
-pub use crate::action::Per;
-use crate::image::{ModelId, words};
+pub use crate::budget::{Budget, Dimension, Over, Per};
+use crate::image::ModelId;
 use crate::money::Usd;
 
 /// Models that a rule may choose among.
@@ -22,46 +22,33 @@ pub struct Class {
     pub max_cost: Option<Usd>,
 }
 
-words! {
-    /// What a budget can be split by or narrowed to.
-    Dimension {
-        App = "app",
-        Tag = "tag",
-        User = "user",
-        Provider = "provider",
-        Model = "model",
-        Class = "class",
-        Credential = "credential",
-    }
-}
-
-words! {
-    /// What happens when a call does not fit.
-    Over {
-        Refuse = "refuse",
-        /// The call goes on, and somebody is told.
-        Alert = "alert",
-        /// A plugin's `on_budget` is asked; without an answer the call is refused.
-        Plugin = "plugin",
-    }
-}
-
 readable!(Per, Dimension, Over);
 
-/// A bound on spending.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Budget {
-    pub name: String,
-    /// Zero forbids all that costs anything.
-    pub limit: Usd,
-    pub per: Per,
-    /// Where its days begin: a name of the time zone database.
-    pub zone: TimeZone,
-    /// A limit of its own for each app, tag …; `None`: one for all.
-    pub by: Option<Dimension>,
-    /// Only calls that have one of the values in each dimension; empty: all calls.
-    pub only: BTreeMap<&'static str, Vec<String>>,
-    pub over: Over,
+/// Where each budget stands, for what is found out about it later. No setting: configurations that
+/// differ in it alone are equal.
+#[derive(Clone, Default)]
+pub struct BudgetPlaces(BTreeMap<String, Place>);
+
+impl BudgetPlaces {
+    /// A problem with the budget of that name, at its place.
+    pub fn problem(&self, budget: &str, code: &'static str, message: String) -> Problem {
+        match self.0.get(budget) {
+            Some(place) => Problem::at(place, code, message),
+            None => Problem::anywhere(code, message),
+        }
+    }
+}
+
+impl PartialEq for BudgetPlaces {
+    fn eq(&self, _: &BudgetPlaces) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for BudgetPlaces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BudgetPlaces")
+    }
 }
 
 /// What budgets and classes may refer to.
@@ -179,8 +166,9 @@ pub(super) fn budgets(
     classes: &BTreeMap<String, Class>,
     names: &Names<'_>,
     reader: &mut Reader<'_>,
-) -> Vec<Budget> {
+) -> (Vec<Budget>, BudgetPlaces) {
     let mut budgets: Vec<Budget> = Vec::new();
+    let mut places = BudgetPlaces::default();
     let mut seen = BTreeSet::new();
     for item in reader.items(field, "[{name: daily, limit: 25.00, per: day}]") {
         let raw = RawBudget::read(&item, &mut reader.problems);
@@ -193,10 +181,11 @@ pub(super) fn budgets(
                     "give each a name of its own: rules and reports call them by it",
                 );
             }
+            places.0.insert(budget.name.clone(), item.place().clone());
             budgets.push(budget);
         }
     }
-    budgets
+    (budgets, places)
 }
 
 fn budget(

@@ -16,6 +16,7 @@ use sqlx::{ConnectOptions, Connection, QueryBuilder, Row as _, Sqlite};
 use ulid::Ulid;
 
 use super::batch::{Batch, Write};
+use super::claims::{self, Touched};
 use super::entry::{Key, Row};
 use super::error::LedgerError;
 use super::{jobs, query};
@@ -158,10 +159,12 @@ impl Database {
                 .map_err(failed)?;
             change.commit().await.map_err(failed)?;
         }
-        sqlx::raw_sql(jobs::SCHEMA)
-            .execute(&mut connection)
-            .await
-            .map_err(failed)?;
+        for schema in [jobs::SCHEMA, claims::SCHEMA] {
+            sqlx::raw_sql(schema)
+                .execute(&mut connection)
+                .await
+                .map_err(failed)?;
+        }
         connection.close().await.map_err(failed)
     }
 
@@ -176,25 +179,6 @@ impl Database {
 
     pub(super) fn error(&self, what: &'static str, error: sqlx::Error) -> LedgerError {
         LedgerError::database(what, &self.path, error)
-    }
-
-    /// Writes one batch: all of it or nothing.
-    pub(super) async fn write(
-        &self,
-        writer: &mut Writer,
-        owner: Ulid,
-        batch: &Batch,
-    ) -> Result<(), LedgerError> {
-        // Taken out while in use, so that an error, or giving up half-way, leaves none behind.
-        let mut connection = match writer.0.take() {
-            Some(connection) => connection,
-            None => self.connect().await.map_err(|e| self.error("a batch", e))?,
-        };
-        write_batch(&mut connection, owner, batch)
-            .await
-            .map_err(|error| self.error("a batch", error))?;
-        writer.0 = Some(connection);
-        Ok(())
     }
 
     /// Carries all that a dead process left, and books what it left open as unknown. Returns what
@@ -212,8 +196,9 @@ impl Database {
             .await
             .map_err(failed)?;
         for batch in batches {
-            release(&mut change, batch).await.map_err(failed)?;
-            insert(&mut change, owner, batch).await.map_err(failed)?;
+            apply(&mut change, owner, batch, &mut Touched::new())
+                .await
+                .map_err(failed)?;
         }
         let unknown = sqlx::query(ASSUME_UNKNOWN)
             .bind(owner.to_string())
@@ -248,6 +233,22 @@ impl Database {
 }
 
 impl Writer {
+    /// The connection, taken out while it is in use: an error, or giving up half-way, leaves none
+    /// behind.
+    pub(super) async fn take(
+        &mut self,
+        database: &Database,
+    ) -> Result<SqliteConnection, sqlx::Error> {
+        match self.0.take() {
+            Some(connection) => Ok(connection),
+            None => database.connect().await,
+        }
+    }
+
+    pub(super) fn put(&mut self, connection: SqliteConnection) {
+        self.0 = Some(connection);
+    }
+
     /// Closes the connection; SQLite tidies its files when the last one goes.
     pub(super) async fn close(self) {
         if let Some(connection) = self.0 {
@@ -256,15 +257,16 @@ impl Writer {
     }
 }
 
-async fn write_batch(
+/// Writes one batch into a transaction.
+pub(super) async fn apply(
     connection: &mut SqliteConnection,
     owner: Ulid,
     batch: &Batch,
+    touched: &mut Touched,
 ) -> Result<(), sqlx::Error> {
-    let mut change = connection.begin_with("BEGIN IMMEDIATE").await?;
-    release(&mut change, batch).await?;
-    insert(&mut change, owner, batch).await?;
-    change.commit().await
+    release(connection, batch).await?;
+    insert(connection, owner, batch).await?;
+    claims::write(connection, batch, touched).await
 }
 
 /// Only an open hold can be taken back.
@@ -283,7 +285,7 @@ async fn release(connection: &mut SqliteConnection, batch: &Batch) -> Result<(),
     Ok(())
 }
 
-async fn insert(
+pub(super) async fn insert(
     connection: &mut SqliteConnection,
     owner: Ulid,
     batch: &Batch,

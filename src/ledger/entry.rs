@@ -63,6 +63,20 @@ pub struct Hold {
     pub held: Option<Usd>,
     /// What the attempt is expected to cost.
     pub quote: Option<Usd>,
+    /// The buckets of budgets that it counts in. A [`Row`] does not repeat them.
+    pub claims: Arc<[Claim]>,
+}
+
+/// What an attempt takes of one bucket of a budget: first what is held, then what was charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The budget's key.
+    pub budget: Arc<str>,
+    pub bucket: Arc<str>,
+    /// When the bucket's period began.
+    pub since: Timestamp,
+    /// What is set aside: of an unpriced model a ceiling, for an unknown price is not zero.
+    pub amount: Usd,
 }
 
 impl Hold {

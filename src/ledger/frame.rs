@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use ulid::Ulid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::entry::{Event, Hold, Key, Numbered, Outcome, Settlement};
+use super::entry::{Claim, Event, Hold, Key, Numbered, Outcome, Settlement};
 use super::error::LedgerError;
 use crate::bill::ChargeFrom;
 use crate::image::{Billed, ModelId, Tier};
@@ -29,6 +29,9 @@ pub(super) const MAX_BODY: usize = 64 * 1024;
 const HELD: u8 = 1;
 const SETTLED: u8 = 2;
 const RELEASED: u8 = 3;
+/// As [`HELD`] and [`SETTLED`], of a hold that counts in budgets.
+const HELD_WITHIN: u8 = 4;
+const SETTLED_WITHIN: u8 = 5;
 
 /// Whose segment it is, and the how-manieth of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +158,10 @@ fn decode_record(bytes: &[u8]) -> Decoded {
 
 fn put_event(out: &mut Vec<u8>, seq: u64, event: &Event) {
     let kind = match event {
-        Event::Held(_) => HELD,
-        Event::Settled(..) => SETTLED,
+        Event::Held(hold) if hold.claims.is_empty() => HELD,
+        Event::Held(_) => HELD_WITHIN,
+        Event::Settled(hold, _) if hold.claims.is_empty() => SETTLED,
+        Event::Settled(..) => SETTLED_WITHIN,
         Event::Released(_) => RELEASED,
     };
     out.push(kind);
@@ -176,9 +181,12 @@ fn take_event(body: &[u8]) -> Option<Numbered> {
     let [kind] = cursor.array()?;
     let seq = u64::from_le_bytes(cursor.array()?);
     let event = match kind {
-        HELD => Event::Held(Arc::new(take_hold(&mut cursor)?)),
-        SETTLED => {
-            let hold = Arc::new(take_hold(&mut cursor)?);
+        HELD | HELD_WITHIN => {
+            let within = kind == HELD_WITHIN;
+            Event::Held(Arc::new(take_hold(&mut cursor, within)?))
+        }
+        SETTLED | SETTLED_WITHIN => {
+            let hold = Arc::new(take_hold(&mut cursor, kind == SETTLED_WITHIN)?);
             Event::Settled(hold, Arc::new(take_settlement(&mut cursor)?))
         }
         RELEASED => Event::Released(take_key(&mut cursor)?),
@@ -210,9 +218,12 @@ fn put_hold(out: &mut Vec<u8>, hold: &Hold) {
     put_option(out, hold.tags.as_deref(), put_text);
     put_option(out, hold.held, put_usd);
     put_option(out, hold.quote, put_usd);
+    if !hold.claims.is_empty() {
+        put_claims(out, &hold.claims);
+    }
 }
 
-fn take_hold(from: &mut Cursor<'_>) -> Option<Hold> {
+fn take_hold(from: &mut Cursor<'_>, within: bool) -> Option<Hold> {
     let key = take_key(from)?;
     Some(Hold {
         call: key.call,
@@ -226,7 +237,35 @@ fn take_hold(from: &mut Cursor<'_>) -> Option<Hold> {
         tags: take_option(from, take_text)?.map(Arc::from),
         held: take_option(from, take_usd)?,
         quote: take_option(from, take_usd)?,
+        claims: match within {
+            true => take_claims(from)?,
+            false => Arc::default(),
+        },
     })
+}
+
+fn put_claims(out: &mut Vec<u8>, claims: &[Claim]) {
+    let count = u32::try_from(claims.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&count.to_le_bytes());
+    for claim in claims {
+        put_text(out, &claim.budget);
+        put_text(out, &claim.bucket);
+        put_time(out, claim.since);
+        put_usd(out, claim.amount);
+    }
+}
+
+fn take_claims(from: &mut Cursor<'_>) -> Option<Arc<[Claim]>> {
+    let count = u32::from_le_bytes(from.array()?);
+    let claim = |_| {
+        Some(Claim {
+            budget: take_text(from)?.into(),
+            bucket: take_text(from)?.into(),
+            since: take_time(from)?,
+            amount: take_usd(from)?,
+        })
+    };
+    (0..count).map(claim).collect()
 }
 
 fn put_settlement(out: &mut Vec<u8>, settlement: &Settlement) {

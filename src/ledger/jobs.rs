@@ -151,8 +151,11 @@ impl Ledger {
         };
         let journal = &self.shared().journal;
         journal.state_fact(Event::Settled(row.hold.into(), settlement.into()))?;
+        // Which budgets it counts in only the database knows.
+        self.shared().standings.doubt();
         Ok(Some(Written {
             journal: journal.clone(),
+            sync: journal.sync,
         }))
     }
 }

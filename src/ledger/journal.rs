@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use ulid::Ulid;
 
-use super::entry::{Event, Numbered, Sync};
+use super::entry::{Event, Hold, Numbered, Sync};
 use super::error::LedgerError;
 use super::frame::{self, MAX_BODY, SegmentHead};
 use super::segment::{Medium, Places, Segment};
@@ -69,8 +69,9 @@ struct State {
     path: PathBuf,
     length: u64,
     retired: Vec<Retired>,
-    /// Retired before they were synced.
-    unsynced: Vec<Arc<dyn Segment>>,
+    /// Retired before they were synced, each with the number of its last event: what the database
+    /// has, it has synced.
+    unsynced: Vec<(u64, Arc<dyn Segment>)>,
     buffer: Vec<u8>,
     /// The number of the last event.
     seq: u64,
@@ -143,6 +144,30 @@ impl Journal {
     /// memory, and goes to the disk or the database as soon as either takes it.
     pub(super) fn state_fact(&self, event: Event) -> Result<(), LedgerError> {
         self.append(event, Otherwise::Keep)
+    }
+
+    /// Writes an event that has not happened yet, and keeps it in memory where the disk does not
+    /// take it: for calls that go on without the ledger.
+    pub(super) fn insist(&self, event: Event) -> Result<(), LedgerError> {
+        self.room(&self.state.lock())?;
+        match self.append(event, Otherwise::Keep) {
+            Err(LedgerError::Disk { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether a hold is small enough for its settlement to repeat it.
+    pub(super) fn takes(&self, hold: &Arc<Hold>) -> Result<(), LedgerError> {
+        let mut bytes = Vec::with_capacity(512);
+        frame::encode(&mut bytes, 0, &Event::Held(Arc::clone(hold)))?;
+        match bytes.len() {
+            bytes if bytes > MAX_HOLD => Err(LedgerError::TooLarge {
+                bytes,
+                limit: MAX_HOLD,
+            }),
+            _ if self.state.lock().closed => Err(LedgerError::Closed),
+            _ => Ok(()),
+        }
     }
 
     fn append(&self, event: Event, otherwise: Otherwise) -> Result<(), LedgerError> {
@@ -266,9 +291,7 @@ impl Journal {
         let mut state = self.state.lock();
         let last = state.seq;
         let old_segment = std::mem::replace(&mut state.segment, segment);
-        if self.sync == Sync::Power {
-            state.unsynced.push(old_segment);
-        }
+        state.unsynced.push((last, old_segment));
         let path = std::mem::replace(&mut state.path, path);
         state.retired.push(Retired { path, last });
         state.length = frame::HEAD as u64;
@@ -288,6 +311,7 @@ impl Journal {
             while state.uncarried.front().is_some_and(|e| e.seq <= seq) {
                 state.uncarried.pop_front();
             }
+            state.unsynced.retain(|(last, _)| *last > seq);
             state.retired.retain(|old| {
                 let keep = old.last > seq;
                 if !keep {
@@ -345,10 +369,10 @@ impl Journal {
         }
     }
 
-    /// Returns when everything appended before this call would survive: at once under
-    /// [`Sync::Crash`], after the next shared sync under [`Sync::Power`].
-    pub(super) async fn durable(&self) -> Result<(), LedgerError> {
-        if self.sync == Sync::Crash {
+    /// Returns when everything appended before this call would survive what `sync` says: at once
+    /// under [`Sync::Crash`], after the next shared sync under [`Sync::Power`].
+    pub(super) async fn durable(&self, sync: Sync) -> Result<(), LedgerError> {
+        if sync == Sync::Crash {
             return Ok(());
         }
         let (tell, told) = oneshot::channel();
@@ -396,10 +420,16 @@ impl Journal {
             if state.gap.is_some() {
                 self.heal(&mut state)?;
             }
-            let mut segments = std::mem::take(&mut state.unsynced);
+            let retired = std::mem::take(&mut state.unsynced);
+            let mut segments: Vec<_> = retired.into_iter().map(|(_, segment)| segment).collect();
             segments.push(Arc::clone(&state.segment));
             (segments, state.path.clone())
         };
+        if self.sync == Sync::Crash {
+            // Nobody saw to it when the segment was begun.
+            let synced = self.medium.sync_dir(&self.places.dir);
+            synced.map_err(|error| LedgerError::disk("sync", &self.places.dir, error))?;
+        }
         for segment in segments {
             if let Err(error) = segment.sync() {
                 let error = LedgerError::disk("sync", &path, error);

@@ -16,15 +16,20 @@
 
 mod batch;
 mod carrier;
+mod claims;
 mod database;
 mod entry;
 mod error;
 mod frame;
+mod grant;
+mod guard;
 mod jobs;
 mod journal;
 mod query;
 mod replay;
 mod segment;
+mod spends;
+mod standings;
 #[cfg(test)]
 mod tests;
 
@@ -33,11 +38,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use ulid::{Generator, Ulid};
 
-pub use entry::{Filter, Hold, Key, ModelSpend, Outcome, Row, Settlement, Sync, Totals};
+pub use entry::{Claim, Filter, Hold, Key, ModelSpend, Outcome, Row, Settlement, Sync, Totals};
 pub use error::LedgerError;
+pub use grant::{Bound, Grant, Judged, TURNED_AWAY};
 pub use jobs::KeptJob;
 pub use replay::{Damage, Recovery};
 
@@ -47,6 +54,8 @@ use database::Database;
 use entry::Event;
 use journal::{Bounds, Journal};
 use segment::{Disk, Medium, Places};
+use spends::Spends;
+use standings::Standings;
 
 /// The longest request id that is kept, in bytes: it is the provider's to choose, and must not
 /// keep a charge from being written.
@@ -100,9 +109,41 @@ pub struct Ticket {
     hold: Arc<Hold>,
     journal: Arc<Journal>,
     done: bool,
+    /// The hold is on the disk already.
+    on_disk: bool,
+    /// What must have happened before its hold or its charge can be relied on.
+    sync: Sync,
 }
 
 impl Ticket {
+    fn journalled(hold: Arc<Hold>, journal: &Arc<Journal>) -> Ticket {
+        Ticket {
+            hold,
+            journal: Arc::clone(journal),
+            done: false,
+            on_disk: false,
+            sync: journal.sync,
+        }
+    }
+
+    /// For a hold that the database has. Its charge waits for the disk too where a budget could
+    /// have turned it away (`firm`): what is forgotten there could be spent twice.
+    fn granted(hold: Arc<Hold>, journal: Arc<Journal>, firm: bool) -> Ticket {
+        Ticket {
+            sync: if firm { Sync::Power } else { journal.sync },
+            hold,
+            journal,
+            done: false,
+            on_disk: true,
+        }
+    }
+
+    fn take_back(mut self) -> Result<(), LedgerError> {
+        self.done = true;
+        let journal = &self.journal;
+        journal.state_fact(Event::Released(self.hold.key()))
+    }
+
     /// What is held.
     pub fn hold(&self) -> &Hold {
         &self.hold
@@ -114,7 +155,10 @@ impl Ticket {
     /// # Errors
     /// When the disk does not confirm it. Nothing may be sent then; release the ticket.
     pub async fn durable(&self) -> Result<(), LedgerError> {
-        self.journal.durable().await
+        if self.on_disk {
+            return Ok(());
+        }
+        self.journal.durable(self.sync).await
     }
 }
 
@@ -136,6 +180,7 @@ impl std::fmt::Debug for Ticket {
 #[must_use = "under `power` a charge is safe only when `durable` has returned"]
 pub struct Written {
     journal: Arc<Journal>,
+    sync: Sync,
 }
 
 impl Written {
@@ -144,7 +189,7 @@ impl Written {
     /// # Errors
     /// When the disk does not confirm it. The charge is kept in memory and tried again.
     pub async fn durable(&self) -> Result<(), LedgerError> {
-        self.journal.durable().await
+        self.journal.durable(self.sync).await
     }
 }
 
@@ -181,13 +226,14 @@ impl Ledger {
             database,
             progress: watch::Sender::new(Progress::default()),
             hurry: Notify::new(),
+            asks: Mutex::new(Some(Vec::new())),
+            standings: Standings::new(),
+            spends: Spends::new(),
             stop: AtomicBool::new(false),
         });
         let tasks = Tasks::new();
         tasks.spawn(carrier::carry(Arc::clone(&shared)));
-        if shared.journal.sync == Sync::Power {
-            tasks.spawn(carrier::sync(Arc::clone(&shared)));
-        }
+        tasks.spawn(carrier::sync(Arc::clone(&shared)));
         let handle = Arc::new(Handle { shared, recovery });
         Ledger { handle }
     }
@@ -208,11 +254,23 @@ impl Ledger {
         let hold = Arc::new(hold);
         let journal = &self.shared().journal;
         journal.propose(Event::Held(Arc::clone(&hold)))?;
-        Ok(Ticket {
-            hold,
-            journal: Arc::clone(journal),
-            done: false,
-        })
+        Ok(Ticket::journalled(hold, journal))
+    }
+
+    /// Holds without asking anybody, for a call that goes on although the ledger does not take it:
+    /// the hold, with its claims on budgets, is kept in memory until disk or database do.
+    ///
+    /// # Errors
+    /// When too much is kept already, or when the ledger is closed. Nothing is held then.
+    pub fn hold_anyway(&self, mut hold: Hold, claims: Vec<Claim>) -> Result<Ticket, LedgerError> {
+        hold.claims = claims.into();
+        let hold = Arc::new(hold);
+        let journal = &self.shared().journal;
+        journal.takes(&hold)?;
+        journal.insist(Event::Held(Arc::clone(&hold)))?;
+        let mut ticket = Ticket::journalled(hold, journal);
+        ticket.sync = Sync::Crash; // its disk is not waited for: that is what is down
+        Ok(ticket)
     }
 
     /// Writes how the attempt ended and what it cost.
@@ -232,20 +290,29 @@ impl Ledger {
         ticket.done = true;
         let event = Event::Settled(Arc::clone(&ticket.hold), Arc::new(settlement));
         ticket.journal.state_fact(event)?;
+        self.hurry_for(&ticket.hold);
         Ok(Written {
             journal: Arc::clone(&ticket.journal),
+            sync: ticket.sync,
         })
+    }
+
+    /// What ends within a budget makes room for others, in other processes too.
+    fn hurry_for(&self, hold: &Hold) {
+        if !hold.claims.is_empty() {
+            self.shared().hurry.notify_one();
+        }
     }
 
     /// Takes a hold back, because not one byte was sent. It leaves no row.
     ///
     /// # Errors
     /// As [`Ledger::settle`].
-    pub fn release(&self, mut ticket: Ticket) -> Result<(), LedgerError> {
-        ticket.done = true;
-        ticket
-            .journal
-            .state_fact(Event::Released(ticket.hold.key()))
+    pub fn release(&self, ticket: Ticket) -> Result<(), LedgerError> {
+        let hold = Arc::clone(&ticket.hold);
+        ticket.take_back()?;
+        self.hurry_for(&hold);
+        Ok(())
     }
 
     /// How the ledger is.

@@ -215,6 +215,7 @@ impl<'a> Columns<'a> {
             tags: self.shared("tags")?,
             held: self.usd("held")?,
             quote: self.usd("quote")?,
+            claims: Arc::default(),
         })
     }
 

@@ -394,6 +394,7 @@ pub(super) fn error_record(rescued: &Rescued) -> ErrorRecord {
         by: match rescued.by {
             Cause::Provider => ErrorBy::Provider,
             Cause::Pixtoll => ErrorBy::Pixtoll,
+            Cause::Budget => ErrorBy::Budget,
             Cause::Plugin => ErrorBy::Plugin,
         },
         message: rescued.refusal.message.clone(),

@@ -16,7 +16,6 @@ use super::chain::{Got, Served};
 use super::door::Door;
 use super::plan::Plan;
 use super::reading::Read;
-use super::rescue::Rescued;
 use super::submit::Booking;
 use crate::action::{CacheMode, CacheScope};
 use crate::bill::Charge;
@@ -24,7 +23,7 @@ use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
 use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
 use crate::dialect::Next;
 use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
-use crate::ledger::{Hold, Outcome, Settlement, Ticket};
+use crate::ledger::{Outcome, Settlement, Ticket};
 use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::wire::Reply;
@@ -243,14 +242,9 @@ impl Pipeline {
         record.by.clone_from(&plan.by);
         let ticket = match self.held(call, plan).await {
             Ok(ticket) => ticket,
-            Err(error) => {
-                tracing::error!(%error, "no hold, so nothing is sent");
-                return Got::Refused(Rescued::ours(
-                    503,
-                    FailureKind::Server,
-                    format!("the ledger cannot be written, so nothing was bought: {error}"),
-                    "free disk space where the ledger lies, or name another place for it",
-                ));
+            Err(not_held) => {
+                call.attempts -= 1; // it was none
+                return not_held.into();
             }
         };
         let began = Instant::now();
@@ -449,35 +443,6 @@ impl Pipeline {
             pilot.land(Bought::Failed(Arc::clone(&failed)));
         }
         Got::Failed(failed)
-    }
-
-    /// Sets the money aside, as safely as the configuration asks, before anything is sent.
-    async fn held(&self, call: &Call, plan: &Plan) -> Result<Ticket, crate::ledger::LedgerError> {
-        let ticket = self.ledger.hold(self.hold_of(call, plan))?;
-        match ticket.durable().await {
-            Ok(()) => Ok(ticket),
-            Err(error) => {
-                let _ = self.ledger.release(ticket);
-                Err(error)
-            }
-        }
-    }
-
-    fn hold_of(&self, call: &Call, plan: &Plan) -> Hold {
-        let decision = &call.decision;
-        Hold {
-            call: decision.id.ulid(),
-            attempt: call.attempts,
-            at: Timestamp::now(),
-            app: Arc::clone(&decision.app),
-            model: plan.request.model.clone(),
-            tier: plan.request.tier,
-            credential: decision.credential.clone(),
-            user: decision.user.clone(),
-            tags: (!decision.tags.is_empty()).then(|| decision.tags.join(",").into()),
-            held: plan.quote.as_ref().map(|quote| quote.high),
-            quote: plan.quote.as_ref().map(|quote| quote.expected),
-        }
     }
 
     async fn settle(&self, ticket: Ticket, record: &AttemptRecord, charge: Charge) {

@@ -133,6 +133,8 @@ pub(super) struct Call {
     pub(super) upstream: Duration,
     /// Attempts really sent.
     pub(super) attempts: u32,
+    /// Budgets that had no room, and whose rules made something cheaper of it.
+    pub(super) degraded: Vec<Arc<str>>,
     /// The request as it was served, and at what quote.
     pub(super) served: ServedAs,
     /// The attempts whose pictures the caller was given.

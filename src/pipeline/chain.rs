@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pipeline;
+use super::budgets::OverBudget;
 use super::call::{Call, Routed, ServedAs};
 use super::door::Door;
 use super::plan::Plan;
@@ -40,6 +41,8 @@ pub(super) struct Served {
 pub(super) enum Got {
     Served(Served),
     Failed(Arc<Failed>),
+    /// Budgets have no room for it.
+    Over(Box<OverBudget>),
     /// We could not even try.
     Refused(Rescued),
 }
@@ -86,6 +89,7 @@ impl Pipeline {
         let mut failures: Vec<(FailureKind, ModelId)> = Vec::new();
         let mut wait = Duration::ZERO;
         let mut sent_back = SentBack::default();
+        let mut asked = false;
         loop {
             if !wait.is_zero() {
                 tokio::time::sleep(self.policy.pause(wait)).await;
@@ -100,12 +104,20 @@ impl Pipeline {
                         Verdict::Refuse(rescued) => return Err(*rescued),
                         Verdict::Elsewhere(next) => {
                             sent_back.take(call, served);
-                            (plan, wait) = (*next, Duration::ZERO);
+                            (plan, wait, asked) = (*next, Duration::ZERO, false);
                             continue;
                         }
                     }
                 }
                 Got::Refused(rescued) => return sent_back.or(call, rescued),
+                Got::Over(over) if asked => return sent_back.or(call, over.rescued()),
+                Got::Over(over) => match self.consult_on_budget(call, &over).await {
+                    Ok(next) => {
+                        (plan, asked) = (next, true);
+                        continue;
+                    }
+                    Err(rescued) => return sent_back.or(call, rescued),
+                },
                 Got::Failed(failed) => failed,
             };
             failures.push((failed.failure.kind, plan.request.model.clone()));
@@ -117,7 +129,7 @@ impl Pipeline {
                     .await
             };
             match next {
-                Next::Plan(next, pause) => (plan, wait) = (*next, pause),
+                Next::Plan(next, pause) => (plan, wait, asked) = (*next, pause, false),
                 Next::Nothing => {
                     let rescued = self.give_up(call, &plan, &failed);
                     return sent_back.or(call, rescued);

@@ -8,6 +8,7 @@ mod asking;
 mod attempt;
 pub mod body;
 mod bring;
+mod budgets;
 mod call;
 mod chain;
 mod charge;
@@ -17,6 +18,7 @@ mod fitting;
 mod jobs;
 mod left;
 mod message;
+mod on_budget;
 pub mod own_headers;
 mod plan;
 mod provider;
@@ -51,6 +53,7 @@ use crate::upstream::Upstream;
 use crate::wire::{RequestHead, Rope};
 
 pub use body::Body;
+pub use budgets::{Budgeting, WhenDown};
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
 use door::Door;
 pub use jobs::Jobs;
@@ -93,10 +96,27 @@ impl Policy {
         self.staged.unwrap_or_else(Timestamp::now)
     }
 
+    /// What log and ledger call an app's own user.
+    pub fn user_digest(&self, user: &str) -> String {
+        user_digest(&self.credential_key, user)
+    }
+
     /// How long a wait before an attempt really takes.
     fn pause(&self, wait: Duration) -> Duration {
         self.staged.map_or(wait, |_| Duration::ZERO)
     }
+}
+
+/// A digest of what an app sent and must not be kept.
+fn keyed(key: &[u8; 32], text: &str) -> [u8; 16] {
+    let mut digest = [0; 16];
+    let hash = blake3::keyed_hash(key, text.as_bytes());
+    digest.copy_from_slice(&hash.as_bytes()[..16]);
+    digest
+}
+
+fn user_digest(key: &[u8; 32], user: &str) -> String {
+    receive::hex(&keyed(key, user)[..8])
 }
 
 /// The stations a call passes, and what they share. A clone has the same stations; one with
@@ -110,6 +130,7 @@ pub struct Pipeline {
     pub store: Store,
     pub flights: Flights,
     pub ledger: Ledger,
+    pub budgeting: Arc<Budgeting>,
     pub upstream: Arc<Upstream>,
     pub log: Log,
     pub policy: Policy,

@@ -62,6 +62,7 @@ impl Pipeline {
             variant: 0,
             upstream: Duration::ZERO,
             attempts: 0,
+            degraded: Vec::new(),
             served: None,
             served_by: Vec::new(),
             holds: self.holds(),
@@ -111,10 +112,8 @@ impl Pipeline {
         decision.tags.clone_from(&arrived.caller.tags);
         decision.agent = arrived.head.header("user-agent").unwrap_or_default().into();
         decision.via = arrived.via;
-        decision.user = asked
-            .user
-            .as_deref()
-            .map(|user| hex(&self.keyed(user)[..8]).into());
+        let user = asked.user.as_deref();
+        decision.user = user.map(|user| self.policy.user_digest(user).into());
         decision.sdk_retry = arrived.told.sdk_retry;
         decision
             .notes
@@ -134,11 +133,7 @@ impl Pipeline {
     }
 
     pub(super) fn keyed(&self, text: &str) -> [u8; 16] {
-        let mut digest = [0; 16];
-        digest.copy_from_slice(
-            &blake3::keyed_hash(&self.policy.credential_key, text.as_bytes()).as_bytes()[..16],
-        );
-        digest
+        super::keyed(&self.policy.credential_key, text)
     }
 
     /// A call that is not what its path promises is refused here, for nothing, with the field

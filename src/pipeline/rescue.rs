@@ -15,6 +15,7 @@ use crate::wire::{Reply, Rope};
 pub enum Cause {
     Provider,
     Pixtoll,
+    Budget,
     Plugin,
 }
 
@@ -23,6 +24,7 @@ impl Cause {
         match self {
             Cause::Provider => "provider",
             Cause::Pixtoll => "pixtoll",
+            Cause::Budget => "budget",
             Cause::Plugin => "plugin",
         }
     }
@@ -89,6 +91,26 @@ impl Rescued {
     pub fn broken_rule(plugin: &str) -> Rescued {
         let message = "a rule that must not fail has failed; see the decision log";
         Rescued::refused(plugin, message, Some(503))
+    }
+
+    /// A budget has no room for it. `says` tells which, how much, and until when.
+    pub fn over_budget(says: &str) -> Rescued {
+        Rescued {
+            refusal: Refusal {
+                status: 402,
+                kind: FailureKind::Quota,
+                code: Some("over_budget".to_owned()),
+                message: format!("pixtoll: {says}"),
+                retry_after: None,
+            },
+            by: Cause::Budget,
+            remedy: Some(
+                "wait until it begins anew, ask for something cheaper, or raise its `limit` in pixtoll.yaml"
+                    .to_owned(),
+            ),
+            no_retry: true,
+            reply: None,
+        }
     }
 
     /// We cannot do it ourselves.

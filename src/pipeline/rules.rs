@@ -29,10 +29,7 @@ impl Pipeline {
         if call.decision.rules.is_empty() {
             return verdict; // nothing was decided otherwise than asked
         }
-        let request = self.decided(call);
-        let pixels = self.book.expected_pixels(&request);
-        call.decision.decided =
-            Decided::from_request(&request, Some(pixels), self.book.quote(&request).as_ref());
+        self.note_decided(call);
         if self.policy.mode == Mode::Observe {
             // What would have been stands in the record; the call goes on untouched.
             call.request = Arc::clone(&call.asked);
@@ -44,35 +41,60 @@ impl Pipeline {
         verdict
     }
 
+    /// Keeps in the record what the rules have made of the call so far.
+    pub(super) fn note_decided(&self, call: &mut Call) {
+        let request = self.decided(call);
+        let pixels = self.book.expected_pixels(&request);
+        call.decision.decided =
+            Decided::from_request(&request, Some(pixels), self.book.quote(&request).as_ref());
+    }
+
     async fn ask_plugins(&self, call: &mut Call) -> Result<(), Rescued> {
         for plugin in self.plugins.iter().filter(|plugin| plugin.has_on_request()) {
             let view = Arc::new(self.view(call));
             let outcome = plugin.on_request(view).await;
-            self.take(call, plugin, outcome)?;
+            self.take(call, plugin, ON_REQUEST, outcome)?;
         }
         Ok(())
     }
 
-    fn take(&self, call: &mut Call, plugin: &Plugin, outcome: HookOutcome) -> Result<(), Rescued> {
-        self.raise(plugin, ON_REQUEST, &call.id(), outcome.alerts);
+    /// Carries out what a hook returned before anything is sent.
+    ///
+    /// # Errors
+    /// As [`Pipeline::consult_rules`].
+    pub(super) fn take(
+        &self,
+        call: &mut Call,
+        plugin: &Plugin,
+        hook: &'static str,
+        outcome: HookOutcome,
+    ) -> Result<(), Rescued> {
+        self.raise(plugin, hook, &call.id(), outcome.alerts);
         if let Some(error) = outcome.error {
-            note_error(call, plugin, ON_REQUEST, &error, outcome.us);
+            note_error(call, plugin, hook, &error, outcome.us);
             return match plugin.on_error() {
                 OnError::Skip => Ok(()),
                 OnError::Refuse => Err(Rescued::broken_rule(plugin.name())),
             };
         }
         for made in outcome.made {
-            self.apply(call, plugin, made, outcome.us)?;
+            self.apply(call, plugin, hook, made, outcome.us)?;
         }
         Ok(())
     }
 
-    fn apply(&self, call: &mut Call, plugin: &Plugin, made: Made, us: u64) -> Result<(), Rescued> {
+    fn apply(
+        &self,
+        call: &mut Call,
+        plugin: &Plugin,
+        hook: &'static str,
+        made: Made,
+        us: u64,
+    ) -> Result<(), Rescued> {
         let mut record = RuleRecord::new(
             plugin.name().into(),
             plugin.digest().into(),
-            ON_REQUEST,
+            hook,
             &made.action,
             made.at,
         );
@@ -143,7 +165,7 @@ impl Pipeline {
                     call.change.fit_requested |= route.change.fit_requested;
                     let by = By {
                         plugin: Arc::clone(&record.plugin),
-                        hook: ON_REQUEST.into(),
+                        hook: record.hook.clone(),
                     };
                     call.route = Some(Routed { route, by });
                 }

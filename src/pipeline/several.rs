@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::Pipeline;
+use super::budgets::{self, OverBudget};
 use super::call::Call;
 use super::chain::{Got, Served};
 use super::door::Door;
@@ -32,6 +33,7 @@ const AT_ONCE: usize = 4;
 struct Came {
     entries: Vec<Arc<Entry>>,
     failed: Vec<Arc<Failed>>,
+    over: Option<Box<OverBudget>>,
     refused: Option<Rescued>,
 }
 
@@ -68,6 +70,7 @@ impl Pipeline {
             own.decision.attempts.clear();
             own.decision.notes.clear();
             own.rooms.clear();
+            own.decision.budgets.clear();
             let (permits, hopeless) = (&permits, &hopeless);
             requests.push(async move {
                 let _permit = permits.acquire().await.ok()?;
@@ -83,7 +86,7 @@ impl Pipeline {
                 let stop = match &got {
                     Got::Served(_) => false,
                     Got::Failed(failed) => failed.failure.kind.for_good(),
-                    Got::Refused(_) => true,
+                    Got::Over(_) | Got::Refused(_) => true,
                 };
                 hopeless.fetch_or(stop, Ordering::Relaxed);
                 Some((own, got))
@@ -93,17 +96,22 @@ impl Pipeline {
         let ended = join_all(requests).await;
         call.served_by.clear();
         call.rooms.clear();
+        call.decision.budgets.clear();
         for (own, got) in ended.into_iter().flatten() {
             call.attempts = call.attempts.max(own.attempts);
             call.decision.attempts.extend(own.decision.attempts);
             call.decision.notes.extend(own.decision.notes);
             call.rooms.extend(own.rooms);
+            for budget in own.decision.budgets {
+                budgets::together(&mut call.decision.budgets, budget);
+            }
             match got {
                 Got::Served(served) => {
                     call.served_by.extend(own.served_by);
                     came.entries.push(served.entry);
                 }
                 Got::Failed(failed) => came.failed.push(failed),
+                Got::Over(over) => came.over = Some(over),
                 Got::Refused(rescued) => came.refused = Some(rescued),
             }
         }
@@ -173,8 +181,11 @@ fn missing(plan: &Plan, came: &Came) -> Option<String> {
     if images >= wanted as usize {
         return None;
     }
-    let why = came.failed.first().map(|failed| failed.failure.kind);
-    let why = why.map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let why = match (came.failed.first(), &came.over) {
+        (Some(failed), _) => format!(" ({})", failed.failure.kind),
+        (None, Some(_)) => " (over budget)".to_owned(),
+        (None, None) => String::new(),
+    };
     Some(format!("{images} of {wanted} pictures came{why}"))
 }
 
@@ -188,6 +199,9 @@ fn none_came(came: Came, pilot: Option<Pilot>) -> Got {
     // Of equals the first: `max_by_key` takes the last.
     let gravest = came.failed.into_iter().rev().max_by_key(weight);
     let Some(failed) = gravest else {
+        if let Some(over) = came.over {
+            return Got::Over(over);
+        }
         return Got::Refused(came.refused.unwrap_or_else(|| {
             let why = "none of several requests was made";
             Rescued::ours(500, FailureKind::Unknown, why, "ask for one picture a call")

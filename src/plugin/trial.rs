@@ -22,9 +22,11 @@ use super::fault::{describe, place_at, position, raise};
 use super::helpers::{self, strict_table};
 use super::load::{self, Library};
 use super::meter::Meter;
+use super::money::amount;
 use super::stage::Stage;
 use super::{House, LoadProblem, Prices, sandbox};
 use crate::action::Class;
+use crate::budget::Budget;
 use crate::image::{ImageRequest, ModelId};
 use crate::money::Usd;
 use expect::Decided;
@@ -38,7 +40,7 @@ pub(super) const TEST: &[&str] = &["rules", "config", "case", "expect", "from_lo
 #[cfg(test)]
 pub(super) const METHODS: &[&str] = &["call", "clock", "spent"];
 /// What `test.rules` takes besides file and options.
-const WORLD: &[&str] = &["classes"];
+const WORLD: &[&str] = &["classes", "budgets"];
 
 /// Which rules a call meets.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct Ruleset {
     pub one: Option<(PathBuf, Json)>,
     /// Laid over the classes of the configuration.
     pub classes: BTreeMap<String, Class>,
+    /// Laid over the budgets of the configuration.
+    pub budgets: Vec<Budget>,
 }
 
 /// A call that a test makes.
@@ -75,6 +79,11 @@ pub trait Bench: Send + Sync {
     /// # Errors
     /// Why it could not be made.
     fn call(&self, rules: &Ruleset, call: TestCall) -> Result<Json, String>;
+    /// Lets so much of a budget be spent when the next call that it applies to arrives.
+    ///
+    /// # Errors
+    /// When these rules have no such budget.
+    fn spent(&self, rules: &Ruleset, budget: &str, amount: Usd) -> Result<(), String>;
 }
 
 /// What a case came to.
@@ -188,15 +197,15 @@ impl Trial {
             move |lua, (file, given, world): (String, Option<Value>, Option<Table>)| {
                 let json = given.map_or(Ok(Json::Null), |given| told::json(&given));
                 let json = json.map_err(|why| raise(lua, why))?;
-                let classes = world.map_or_else(|| Ok(BTreeMap::new()), |world| classes(&world));
-                let classes = classes.map_err(|why| raise(lua, why))?;
+                let world = world.map_or_else(|| Ok(World::default()), |world| World::read(&world));
+                let world = world.map_err(|why| raise(lua, why))?;
                 let path = trial.path(&file).map_err(|why| raise(lua, why))?;
-                Ok(trial.ruleset(Some((path, json)), classes))
+                Ok(trial.ruleset(Some((path, json)), world))
             },
         )?;
         table.raw_set("rules", rules)?;
         let trial = Arc::clone(self);
-        let config = lua.create_function(move |_, ()| Ok(trial.ruleset(None, BTreeMap::new())))?;
+        let config = lua.create_function(move |_, ()| Ok(trial.ruleset(None, World::default())))?;
         table.raw_set("config", config)?;
         let trial = Arc::clone(self);
         let case = lua.create_function(move |_, (name, body): (String, Function)| {
@@ -233,18 +242,15 @@ impl Trial {
         }
     }
 
-    fn ruleset(
-        self: &Arc<Self>,
-        one: Option<(PathBuf, Json)>,
-        classes: BTreeMap<String, Class>,
-    ) -> RulesRef {
+    fn ruleset(self: &Arc<Self>, one: Option<(PathBuf, Json)>, world: World) -> RulesRef {
         static LAST: AtomicU64 = AtomicU64::new(0);
         RulesRef {
             trial: Arc::clone(self),
             rules: Ruleset {
                 id: LAST.fetch_add(1, Ordering::Relaxed),
                 one,
-                classes,
+                classes: world.classes,
+                budgets: world.budgets,
             },
         }
     }
@@ -270,26 +276,44 @@ impl Trial {
     }
 }
 
-fn classes(world: &Table) -> Result<BTreeMap<String, Class>, String> {
+/// What rules are tested in, besides what the configuration says.
+#[derive(Default)]
+struct World {
+    classes: BTreeMap<String, Class>,
+    budgets: Vec<Budget>,
+}
+
+impl World {
+    fn read(table: &Table) -> Result<World, String> {
+        let mut world = World::default();
+        options("test.rules", table, WORLD, |given| {
+            match given.name {
+                "classes" => world.classes = classes(&given)?,
+                _ => world.budgets = told::budgets(&given)?,
+            }
+            Ok(())
+        })?;
+        Ok(world)
+    }
+}
+
+fn classes(given: &Given<'_>) -> Result<BTreeMap<String, Class>, String> {
+    let Value::Table(named) = &given.value else {
+        return Err("`classes` is a table: { draft = { models = { … } } }".to_owned());
+    };
     let mut all = BTreeMap::new();
-    options("test.rules", world, WORLD, |given| {
-        let Value::Table(named) = &given.value else {
-            return Err("`classes` is a table: { draft = { models = { … } } }".to_owned());
-        };
-        for pair in named.pairs::<String, Table>() {
-            let (name, fields) = pair.map_err(|why| why.to_string())?;
-            let mut class = Class::default();
-            options(&name, &fields, &["models", "max_cost"], |given| {
-                match given.name {
-                    "models" => class.models = given.each(model)?,
-                    _ => class.max_cost = Some(given.money()?),
-                }
-                Ok(())
-            })?;
-            all.insert(name, class);
-        }
-        Ok(())
-    })?;
+    for pair in named.pairs::<String, Table>() {
+        let (name, fields) = pair.map_err(|why| why.to_string())?;
+        let mut class = Class::default();
+        options(&name, &fields, &["models", "max_cost"], |given| {
+            match given.name {
+                "models" => class.models = given.each(model)?,
+                _ => class.max_cost = Some(given.money()?),
+            }
+            Ok(())
+        })?;
+        all.insert(name, class);
+    }
     Ok(all)
 }
 
@@ -323,9 +347,15 @@ impl UserData for RulesRef {
             clock.0 = Some(then.map_err(|why| raise(lua, why.to_string()))?);
             Ok(())
         });
-        methods.add_method("spent", |lua, _, _: mlua::MultiValue| -> mlua::Result<()> {
-            let what = "rules:spent is not available in this version: there are no budgets yet";
-            Err(raise(lua, what))
+        methods.add_method("spent", |lua, this, (budget, spent): (String, Value)| {
+            let spent = amount(&spent).ok_or_else(|| {
+                raise(
+                    lua,
+                    "rules:spent wants money: rules:spent(\"daily\", usd(19.99))",
+                )
+            })?;
+            let done = this.trial.bench.spent(&this.rules, &budget, spent);
+            done.map_err(|why| raise(lua, why))
         });
     }
 }

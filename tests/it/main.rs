@@ -9,6 +9,7 @@
 mod azure;
 mod books_balance;
 mod broken;
+mod budgets;
 mod bytes;
 mod cache;
 mod charges;

@@ -133,7 +133,7 @@ fn mistakes_in_a_case_are_told_by_name_and_place() {
         ),
         (
             "test.rules('move.lua'):spent('day', usd(1))",
-            "there are no budgets yet",
+            "there is no budget `day`; give it to test.rules",
         ),
         (
             "test.from_log('x', 'y')",

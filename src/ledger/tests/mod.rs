@@ -1,5 +1,6 @@
 //! The ledger under use, faults and crashes.
 
+mod budgets;
 mod crash;
 mod faults;
 mod frames;
@@ -56,6 +57,7 @@ fn hold(attempt: u32, nano: i64) -> Hold {
         tags: Some("icons,night".into()),
         held: Some(Usd::from_nano(nano)),
         quote: Some(Usd::from_nano(nano - 1)),
+        claims: Arc::default(),
     }
 }
 

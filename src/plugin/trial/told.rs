@@ -1,8 +1,10 @@
 //! Reads what a test tells of a call and of the answers that its attempts get.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use mlua::{Table, Value};
 use serde_json::Value as Json;
 
@@ -10,7 +12,9 @@ use super::super::actions;
 use super::super::args::{Given, options, show};
 use super::super::money::amount;
 use super::TestCall;
+use crate::budget::{Budget, Dimension, Over, Per};
 use crate::image::{ImageRequest, ModelId, Tier};
+use crate::money::Usd;
 
 /// Fields of a call that are none of its request.
 pub(in super::super) const ABOUT: &[&str] =
@@ -55,6 +59,72 @@ pub(super) fn call(table: &Table, now: impl FnOnce() -> Timestamp) -> Result<Tes
     call.at = at.unwrap_or_else(now);
     call.request = request;
     Ok(call)
+}
+
+/// Fields of a budget, as the configuration has them.
+const BUDGET: &[&str] = &["name", "limit", "per", "zone", "by", "for", "over"];
+
+/// The budgets of a list: `{ { name = "daily", limit = usd(20), per = "day", over = "plugin" } }`.
+pub(super) fn budgets(given: &Given<'_>) -> Result<Vec<Budget>, String> {
+    given.each(|one| match &one.value {
+        Value::Table(fields) => budget(fields),
+        _ => Err(
+            "`budgets` is a list: { { name = \"daily\", limit = usd(20), per = \"day\" } }"
+                .to_owned(),
+        ),
+    })
+}
+
+fn budget(fields: &Table) -> Result<Budget, String> {
+    let mut budget = Budget {
+        name: String::new(),
+        limit: Usd::ZERO,
+        per: Per::Day,
+        zone: TimeZone::UTC,
+        by: None,
+        only: BTreeMap::new(),
+        over: Over::Refuse,
+    };
+    let mut limited = false;
+    options("a budget", fields, BUDGET, |given| {
+        match given.name {
+            "name" => budget.name = given.text()?,
+            "limit" => (budget.limit, limited) = (given.money()?, true),
+            "per" => budget.per = given.word(Per::ALL, Per::as_str)?,
+            "zone" => budget.zone = zone(&given)?,
+            "by" => budget.by = Some(given.word(Dimension::ALL, Dimension::as_str)?),
+            "over" => budget.over = given.word(Over::ALL, Over::as_str)?,
+            _ => budget.only = only(&given)?,
+        }
+        Ok(())
+    })?;
+    match limited && !budget.name.is_empty() {
+        true => Ok(budget),
+        false => Err(
+            "a budget wants a name and a limit: { name = \"daily\", limit = usd(20) }".to_owned(),
+        ),
+    }
+}
+
+fn zone(given: &Given<'_>) -> Result<TimeZone, String> {
+    let name = given.text()?;
+    TimeZone::get(&name)
+        .map_err(|_| format!("zone = \"{name}\" is no time zone: write it like \"Europe/Berlin\""))
+}
+
+fn only(given: &Given<'_>) -> Result<BTreeMap<&'static str, Vec<String>>, String> {
+    let Value::Table(fields) = &given.value else {
+        return Err("`for` is a table: [\"for\"] = { app = \"catalog\" }".to_owned());
+    };
+    let names: Vec<&'static str> = Dimension::ALL.iter().map(|one| one.as_str()).collect();
+    let mut only = BTreeMap::new();
+    options("`for`", fields, &names, |given| {
+        let values = given.each(|one| one.text())?;
+        let name = names.iter().find(|name| **name == given.name);
+        only.extend(name.map(|name| (*name, values)));
+        Ok(())
+    })?;
+    Ok(only)
 }
 
 fn moment(given: &Given<'_>) -> Result<Timestamp, String> {
