@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::bill::Quote;
+use crate::health::Board;
 use crate::image::capability::Keep;
 use crate::image::{Format, ImageRequest, ModelId, Quality, Safety, Size, Tier, words};
 use crate::money::Usd;
@@ -196,15 +197,12 @@ impl Change {
     /// Applies this change to `request`.
     ///
     /// A cap that would make the call dearer by `measure` is left out and said so: no rule raises
-    /// a price by accident. A field that a rule sets outright is its own decision.
+    /// a price by accident. A field that a rule sets outright is its own decision. Of `tiers` one
+    /// is picked where the target is known.
     pub fn apply(&self, request: &mut ImageRequest, measure: &Yardstick<'_>) -> Applied {
         let mut applied = Applied::default();
         for set in &self.set {
             applied.set.push(set.apply(request));
-        }
-        if let Some(tier) = self.tiers.first() {
-            request.tier = *tier;
-            applied.set.push(("tier", tier.to_string()));
         }
         for cap in self.caps() {
             cap.apply(request, measure, &mut applied);
@@ -427,6 +425,8 @@ impl std::fmt::Debug for Headers {
 pub struct World {
     /// Providers that a call can be sent to: a key is configured, or the app's own will do.
     pub keys: BTreeSet<String>,
+    /// How models are doing.
+    pub health: Arc<Board>,
 }
 
 /// Models of a kind, from the configuration.

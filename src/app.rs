@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use moka::sync::Cache;
@@ -23,7 +23,7 @@ use crate::config::{self, Problem, Settings};
 use crate::current::Current;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Listener};
-use crate::pipeline::{Jobs, Pipeline, Policy, Provider, Providers};
+use crate::pipeline::{Jobs, Pipeline, Policy, Provider, Providers, Retries};
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
@@ -33,7 +33,7 @@ use crate::record::{Log, Mode, NoticeKind, NoticeLevel, Prompts, Rotation};
 use crate::sim::{Sim, SimOptions};
 use crate::task::Tasks;
 use crate::upstream::dial::{self, ProxyHop};
-use crate::upstream::{Destination, Dialer, Patience, Upstream};
+use crate::upstream::{Destination, Dialer, Gate, Patience, Upstream};
 use hook_prices::BookPrices;
 use prices::{InForce, Stamps, Watch};
 
@@ -180,14 +180,10 @@ pub fn price_problem(found: PriceProblem) -> Problem {
 
 /// What is configured and cannot be done yet: a budget that guards nothing is worse than none.
 fn not_yet(settings: &Settings) -> Vec<Problem> {
-    let limited = settings.providers.iter().any(|provider| {
-        provider.limits.concurrent.is_some() || provider.limits.per_minute.is_some()
-    });
     let asked = [
         ("budgets", !settings.budgets.is_empty()),
         ("cache.disk", settings.cache.disk.is_some()),
         ("cache.shared", settings.cache.shared.is_some()),
-        ("providers.*.limits", limited),
         ("alerts.webhook", settings.webhook.is_some()),
     ];
     asked
@@ -282,6 +278,7 @@ impl App {
             policy,
             tasks: tasks.clone(),
             jobs: Jobs::new(settings.job_ttl),
+            retries: Arc::new(Retries::new(settings.retry_budget, Instant::now())),
             pictures: pictures(),
         });
         pipeline.take_over_jobs().await;
@@ -446,6 +443,11 @@ fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
                 Some(_) => Some(crate::secret::Secret::new(SIM_KEY)),
                 None => provider.api_key.clone(),
             },
+            gate: Gate::new(
+                &provider.name,
+                provider.limits.concurrent,
+                provider.limits.per_minute,
+            ),
         }
     }))
 }
@@ -469,7 +471,10 @@ fn world(providers: &Providers) -> Arc<World> {
         .filter(|provider| provider.key.is_some())
         .map(|provider| provider.name.to_string())
         .collect();
-    Arc::new(World { keys })
+    Arc::new(World {
+        keys,
+        ..World::default()
+    })
 }
 
 fn policy(settings: &Settings, address: SocketAddr, log: &Log) -> Result<Policy, StartError> {

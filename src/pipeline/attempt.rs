@@ -27,6 +27,7 @@ use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
 use crate::ledger::{Hold, Outcome, Settlement, Ticket};
 use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
+use crate::upstream::limits::Pass;
 use crate::wire::Reply;
 
 impl Pipeline {
@@ -229,6 +230,13 @@ impl Pipeline {
         record.at_ms = millis(call.began.elapsed());
         record.wait_ms = millis(wait);
         record.by.clone_from(&plan.by);
+        let waiting = Instant::now();
+        let turn = self.turn(call, plan, door).await;
+        record.wait_ms = millis(wait + waiting.elapsed());
+        let mut pass = match turn {
+            Ok(pass) => pass,
+            Err(why) => return self.not_now(call, record, why),
+        };
         let ticket = match self.held(call, plan).await {
             Ok(ticket) => ticket,
             Err(error) => {
@@ -241,7 +249,9 @@ impl Pipeline {
                 ));
             }
         };
+        pass.iter_mut().for_each(Pass::used);
         let began = Instant::now();
+        self.world.health.began(&plan.request.model, began);
         let patience = plan.timeout.unwrap_or(self.upstream.patience().head);
         let sent = self
             .upstream
@@ -265,8 +275,9 @@ impl Pipeline {
             }
             Err(error) => (Err(error), Booking::default()),
         };
-        call.upstream += began.elapsed();
-        record.ms = millis(began.elapsed());
+        let took = began.elapsed();
+        call.upstream += took;
+        record.ms = millis(took);
         let got = match read {
             Err((mut failure, live, ttfb)) => {
                 record.ttfb_ms = millis(ttfb);
@@ -285,6 +296,7 @@ impl Pipeline {
                     .await
             }
         };
+        self.note_health(plan, &got, took);
         self.booked(booking).await;
         got
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::dialect::Dialect;
 use crate::image::ModelId;
 use crate::secret::Secret;
-use crate::upstream::Destination;
+use crate::upstream::{Destination, Gate};
 
 /// One provider as configured.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct Provider {
     pub default: Option<Destination>,
     /// For calls that a rule sends here; goes to [`Provider::home`] alone.
     pub key: Option<Secret>,
+    /// Keeps its limits, where there are any.
+    pub gate: Option<Arc<Gate>>,
 }
 
 impl std::fmt::Debug for Provider {

@@ -6,6 +6,7 @@ use mlua::{Error, Lua, MultiValue, Table, UserData, Value, Variadic};
 
 use super::clock;
 use super::fault::raise;
+use super::health;
 use super::market;
 use super::money;
 use super::near::no_such;
@@ -29,7 +30,7 @@ pub(super) const HELPERS: &[&str] = &[
 ];
 
 /// Those that this version only names.
-const NOT_YET: &[&str] = &["health", "spend", "counter", "alert"];
+const NOT_YET: &[&str] = &["spend", "counter", "alert"];
 
 /// What an option can be marked to need.
 pub(super) const NEEDS: &[&str] = &["model", "models", "text", "number", "money", "list"];
@@ -48,6 +49,7 @@ pub(super) fn install(lua: &Lua, stage: &Arc<Stage>) -> Result<(), Error> {
     globals.raw_set("usd", lua.create_function(money::usd)?)?;
     let table = lua.create_table()?;
     market::install(lua, &table, stage)?;
+    health::install(lua, &table, stage)?;
     time(lua, &table, stage)?;
     let log = log(lua, stage)?;
     globals.raw_set("print", log.clone())?;

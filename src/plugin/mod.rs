@@ -13,6 +13,7 @@ mod args;
 mod clock;
 mod engine;
 mod fault;
+mod health;
 mod helpers;
 mod load;
 mod market;

@@ -22,7 +22,7 @@ use crate::money::Usd;
 type Got = mlua::Result<Value>;
 type Getter<T> = fn(&Lua, &T) -> Got;
 /// The fields of an object: the one list that reads, complaints and type declarations go by.
-type Fields<T> = &'static [(&'static str, Getter<T>)];
+pub(super) type Fields<T> = &'static [(&'static str, Getter<T>)];
 
 /// `call`.
 #[derive(Clone)]
@@ -408,7 +408,7 @@ impl UserData for FailureRef {
 }
 
 /// Answers for every field by name; whatever else is asked for is a mistake.
-fn strict<T: 'static, M: UserDataMethods<T>>(
+pub(super) fn strict<T: 'static, M: UserDataMethods<T>>(
     methods: &mut M,
     object: &'static str,
     fields: &'static [Fields<T>],
@@ -440,7 +440,7 @@ fn strict<T: 'static, M: UserDataMethods<T>>(
 }
 
 /// An object without methods.
-fn none() -> Vec<&'static str> {
+pub(super) fn none() -> Vec<&'static str> {
     Vec::new()
 }
 

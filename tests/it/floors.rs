@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors, lowest first; a name is a module at the crate's root.
 const FLOORS: &[&[&str]] = &[
     &[
-        "image", "bill", "current", "money", "near", "wire", "task", "secret",
+        "image", "bill", "current", "money", "near", "wire", "task", "secret", "health",
     ],
     &["dialect", "price", "action", "fit"],
     &["plugin", "cache", "upstream", "ledger", "record"],

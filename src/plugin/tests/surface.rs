@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::plugin::{actions, clock, helpers, market, trial, view};
+use crate::plugin::{actions, clock, health, helpers, market, trial, view};
 
 #[test]
 fn dangerous_globals_are_absent() {
@@ -121,6 +121,7 @@ fn the_declarations_have_what_the_code_has() {
         "declare class Clock\n",
         names(clock::CLOCK_FIELDS.iter().copied()),
     );
+    check("declare class Health\n", fields(health::HEALTH_FIELDS));
     check("declare class Action\n", BTreeSet::new());
     check(
         "declare pixtoll: {\n",
