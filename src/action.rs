@@ -18,7 +18,7 @@ use crate::money::Usd;
 use crate::secret::may_be_seen;
 use crate::wire::RequestHead;
 
-pub use world::{BreakerState, BudgetView, Funds, Health, HealthView, Per, Spending, World};
+pub use world::{BudgetView, Funds, Per, Spending, World};
 
 /// What a hook returned, with where it stands in the plugin's file.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,15 +199,12 @@ impl Change {
     /// Applies this change to `request`.
     ///
     /// A cap that would make the call dearer by `measure` is left out and said so: no rule raises
-    /// a price by accident. A field that a rule sets outright is its own decision.
+    /// a price by accident. A field that a rule sets outright is its own decision. Of `tiers` one
+    /// is picked where the target is known.
     pub fn apply(&self, request: &mut ImageRequest, measure: &Yardstick<'_>) -> Applied {
         let mut applied = Applied::default();
         for set in &self.set {
             applied.set.push(set.apply(request));
-        }
-        if let Some(tier) = self.tiers.first() {
-            request.tier = *tier;
-            applied.set.push(("tier", tier.to_string()));
         }
         for cap in self.caps() {
             cap.apply(request, measure, &mut applied);

@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use moka::sync::Cache;
@@ -26,7 +26,7 @@ use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
 use crate::pipeline::{
-    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, WhenDown,
+    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Retries, WhenDown,
 };
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
@@ -38,7 +38,7 @@ use crate::room::Memory;
 use crate::sim::{Sim, SimOptions};
 use crate::task::Tasks;
 use crate::upstream::dial::{self, ProxyHop};
-use crate::upstream::{Destination, Dialer, Patience, Upstream};
+use crate::upstream::{Destination, Dialer, Gate, Patience, Upstream};
 use hook_prices::BookPrices;
 use prices::{InForce, Stamps, Watch};
 
@@ -192,13 +192,9 @@ pub fn price_problem(found: PriceProblem) -> Problem {
 
 /// What is configured and cannot be done yet: a budget that guards nothing is worse than none.
 fn not_yet(settings: &Settings) -> Vec<Problem> {
-    let limited = settings.providers.iter().any(|provider| {
-        provider.limits.concurrent.is_some() || provider.limits.per_minute.is_some()
-    });
     let asked = [
         ("cache.disk", settings.cache.disk.is_some()),
         ("cache.shared", settings.cache.shared.is_some()),
-        ("providers.*.limits", limited),
         ("alerts.webhook", settings.webhook.is_some()),
     ];
     asked
@@ -337,6 +333,7 @@ impl App {
             tasks: tasks.clone(),
             memory: Memory::new(settings.in_flight, Store::bound(settings.cache.memory)),
             jobs: Jobs::new(settings.job_ttl),
+            retries: Arc::new(Retries::new(settings.retry_budget, Instant::now())),
             pictures: pictures(settings.cache.memory),
         };
         let pipeline = Arc::new(pipeline.with_budgets(budgeting));
@@ -512,6 +509,11 @@ fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
                 None => provider.api_key.clone(),
             },
             deployments: provider.deployments.clone(),
+            gate: Gate::new(
+                &provider.name,
+                provider.limits.concurrent,
+                provider.limits.per_minute,
+            ),
         }
     }))
 }

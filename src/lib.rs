@@ -8,6 +8,7 @@
 pub mod bill;
 pub mod budget;
 pub mod current;
+pub mod health;
 pub mod image;
 pub mod money;
 pub mod near;

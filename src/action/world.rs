@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::CallView;
 pub use crate::budget::Per;
-use crate::image::{ModelId, Tier, words};
+use crate::health::Board;
+use crate::image::ModelId;
 use crate::money::Usd;
 
 /// What is known of the world outside the call.
@@ -24,7 +24,7 @@ pub struct World {
     /// Budgets, and what was spent.
     pub funds: Option<Arc<dyn Funds>>,
     /// How models have been doing.
-    pub health: Option<Arc<dyn Health>>,
+    pub health: Arc<Board>,
 }
 
 /// Budgets and spending as hooks may ask of them.
@@ -75,36 +75,6 @@ pub struct Spending {
     /// `None`: all models together.
     pub model: Option<ModelId>,
     pub per: Per,
-}
-
-/// How models have been doing, as hooks may ask.
-pub trait Health: Debug + Send + Sync {
-    /// The model at that tier; at the tier of most of its calls where none is named.
-    fn health(&self, model: &ModelId, tier: Option<Tier>) -> HealthView;
-}
-
-words! {
-    /// Whether calls go to a model.
-    BreakerState {
-        /// They do.
-        Closed = "closed",
-        /// They do not: it has failed too often.
-        Open = "open",
-        /// One goes, to see whether it works again.
-        HalfOpen = "half_open",
-    }
-}
-
-/// How a model has been doing of late.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthView {
-    pub state: BreakerState,
-    /// Half of its answers came within this; `None` while too few came.
-    pub p50: Option<Duration>,
-    /// Nineteen of twenty answers came within this.
-    pub p95: Option<Duration>,
-    /// Failures in the time that its breaker looks back on.
-    pub failures: u32,
 }
 
 #[cfg(test)]

@@ -77,8 +77,7 @@ impl Prices for BookPrices {
             Some(models) => models.iter().filter_map(|id| book.model(id)).collect(),
             None => book.models().collect(),
         };
-        let can =
-            |row: &&ModelRow| (search.reachable)(row.id.provider()) && self.speaks_to(&row.id);
+        let can = |row: &&ModelRow| self.speaks_to(&row.id) && (search.usable)(&row.id);
         let rows = rows.into_iter().filter(can);
         let today = day(search.at);
         let offer = Book::cheapest(rows, request, search.keep, search.max_cost, &today)?;

@@ -44,6 +44,7 @@ use read::{Reader, readable};
 
 use crate::image::words;
 use crate::money::Usd;
+use crate::pipeline::RetryBudget;
 
 words! {
     /// Whether rules are carried out.
@@ -85,6 +86,8 @@ pub struct Settings {
     pub unpriced_hold: Usd,
     /// At most so many attempts a call; at least 1.
     pub attempts: u32,
+    /// How many calls may be sent again, of all that come.
+    pub retry_budget: RetryBudget,
     /// How long the job of an asynchronous provider is remembered.
     pub job_ttl: Duration,
     pub ledger: Ledger,
@@ -134,6 +137,7 @@ impl Settings {
             budget_places: BudgetPlaces::default(),
             unpriced_hold: spend::UNPRICED_HOLD,
             attempts: ATTEMPTS,
+            retry_budget: uplink::RETRY_BUDGET,
             job_ttl: JOB_TTL,
             ledger: Ledger::Sqlite(state_dir.join("ledger.db")),
             ledger_sync: LedgerSync::Crash,
@@ -313,6 +317,9 @@ fn read_traffic(raw: &Raw<'_>, settings: &mut Settings, reader: &mut Reader<'_>)
     }
     if let Some(field) = &raw.attempts {
         settings.attempts = reader.count(field, 20).unwrap_or(ATTEMPTS);
+    }
+    if let Some(field) = &raw.retry_budget {
+        settings.retry_budget = uplink::retry_budget(field, reader);
     }
     if let Some(field) = &raw.job_ttl {
         settings.job_ttl = uplink::job_ttl(field, reader).unwrap_or(JOB_TTL);

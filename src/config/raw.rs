@@ -119,6 +119,7 @@ const MAPS: &[(&str, &str)] = &[
         "budgets: [{name: daily, limit: 25.00, per: day}]",
     ),
     ("alerts", "alerts: {webhook: \"https://hooks.example/…\"}"),
+    ("retry_budget", "retry_budget: {percent: 20, floor: 10}"),
     ("log_rotate", "log_rotate: {size: 64MiB, keep: 30}"),
 ];
 
@@ -164,6 +165,7 @@ section! {
         budgets = "budgets",
         unpriced_hold = "unpriced_hold",
         attempts = "attempts",
+        retry_budget = "retry_budget",
         job_ttl = "job_ttl",
         ledger = "ledger",
         ledger_sync = "ledger_sync",
@@ -268,6 +270,14 @@ section! {
 }
 
 section! {
+    /// `retry_budget`.
+    RawRetries {
+        percent = "percent",
+        floor = "floor",
+    }
+}
+
+section! {
     /// `alerts`.
     RawAlerts { webhook = "webhook", }
 }
@@ -292,6 +302,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("cache", RawCache::KEYS),
     ("budgets[]", RawBudget::KEYS),
     ("budgets[].for", RawFilter::KEYS),
+    ("retry_budget", RawRetries::KEYS),
     ("alerts", RawAlerts::KEYS),
     ("log_rotate", RawRotate::KEYS),
 ];

@@ -4,9 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{Upstream, Url};
-use super::raw::{Field, RawAlerts, RawCa};
+use super::raw::{Field, RawAlerts, RawCa, RawRetries};
 use super::read::Reader;
+use crate::pipeline::RetryBudget;
 use crate::secret::Secret;
+
+/// A fifth of the calls, as the usual clients and meshes have it, and enough to try a rule out.
+pub(super) const RETRY_BUDGET: RetryBudget = RetryBudget {
+    percent: 20,
+    floor: 10,
+};
 
 /// A proxy that all upstream connections go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +83,25 @@ fn is_loose(path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_loose(_path: &Path) -> bool {
     false
+}
+
+/// Reads `retry_budget`.
+pub(super) fn retry_budget(field: &Field<'_>, reader: &mut Reader<'_>) -> RetryBudget {
+    let raw = RawRetries::read(field, &mut reader.problems);
+    let mut number = |field: &Option<Field<'_>>, most: u32, usual: u32| {
+        let field = field.as_ref();
+        let given = field.and_then(|field| {
+            reader.parsed(field, &usual.to_string(), |text| match text.parse() {
+                Ok(number) if number <= most => Ok(number),
+                _ => Err(format!("is no whole number from 0 to {most}")),
+            })
+        });
+        given.unwrap_or(usual)
+    };
+    RetryBudget {
+        percent: number(&raw.percent, 1000, RETRY_BUDGET.percent),
+        floor: number(&raw.floor, 1_000_000, RETRY_BUDGET.floor),
+    }
 }
 
 /// Reads `job_ttl`, which is never nothing: a job's answer would find its call forgotten.

@@ -6,6 +6,7 @@ mod google;
 mod malformed;
 mod responses;
 mod stability_v1;
+mod taxonomy;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

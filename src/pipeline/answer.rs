@@ -249,6 +249,9 @@ impl Pipeline {
                 .unreceived
                 .store(true, std::sync::atomic::Ordering::Release);
         }
+        let late = call
+            .deadline
+            .is_some_and(|deadline| deadline <= handed_over);
         let yardstick = self.yardstick(&call);
         let steps = self.steps(&call, &outcome, yardstick);
         let decision = &mut call.decision;
@@ -283,9 +286,10 @@ impl Pipeline {
         decision.ms = u64::try_from(call.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         decision.overhead_us = u64::try_from(ours.as_micros()).unwrap_or(u64::MAX);
         if delivered != Delivered::Yes && outcome.is_ok() {
-            decision
-                .notes
-                .push("the caller did not wait for the answer".to_owned());
+            decision.notes.push(match late {
+                true => "the deadline passed, and the caller was told so".to_owned(),
+                false => "the caller did not wait for the answer".to_owned(),
+            });
         }
         self.log.write(&call.decision);
         self.tell_decision(&call.decision).await;

@@ -26,6 +26,7 @@ use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
 use crate::ledger::{Outcome, Settlement, Ticket};
 use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
+use crate::upstream::limits::Pass;
 use crate::wire::Reply;
 
 /// The variant of calls that keep to themselves: their keys are nobody else's.
@@ -240,6 +241,13 @@ impl Pipeline {
         record.at_ms = millis(call.began.elapsed());
         record.wait_ms = millis(wait);
         record.by.clone_from(&plan.by);
+        let waiting = Instant::now();
+        let turn = self.turn(call, plan, door).await;
+        record.wait_ms = millis(wait + waiting.elapsed());
+        let mut pass = match turn {
+            Ok(pass) => pass,
+            Err(why) => return self.not_now(call, record, why),
+        };
         let ticket = match self.held(call, plan).await {
             Ok(ticket) => ticket,
             Err(not_held) => {
@@ -247,7 +255,9 @@ impl Pipeline {
                 return not_held.into();
             }
         };
+        pass.iter_mut().for_each(Pass::used);
         let began = Instant::now();
+        self.world.health.began(&plan.request.model, began);
         let patience = plan.timeout.unwrap_or(self.upstream.patience().head);
         let sent = self
             .upstream
@@ -271,8 +281,9 @@ impl Pipeline {
             }
             Err(error) => (Err(error), Booking::default()),
         };
-        call.upstream += began.elapsed();
-        record.ms = millis(began.elapsed());
+        let took = began.elapsed();
+        call.upstream += took;
+        record.ms = millis(took);
         let got = match read {
             Err((mut failure, live, ttfb)) => {
                 record.ttfb_ms = millis(ttfb);
@@ -291,6 +302,7 @@ impl Pipeline {
                     .await
             }
         };
+        self.note_health(plan, &got, took);
         self.booked(booking).await;
         got
     }

@@ -114,6 +114,8 @@ pub(super) struct Call {
     /// How its app asks for the picture, where it does not wait for it.
     pub(super) submit: Option<Submit>,
     pub(super) began: Instant,
+    /// When its app waits no longer, where it said so.
+    pub(super) deadline: Option<Instant>,
     /// As the app wrote it.
     pub(super) asked: Arc<ImageRequest>,
     pub(super) asked_quote: Option<Arc<Quote>>,

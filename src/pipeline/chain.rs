@@ -14,7 +14,7 @@ use super::plan::Plan;
 use super::rescue::Rescued;
 use super::responses::Verdict;
 use super::rules::{note_error, nowhere};
-use crate::action::{Action, Made, Route};
+use crate::action::{Action, Applied, Made, Route};
 use crate::cache::Entry;
 use crate::cache::flight::Failed;
 use crate::image::{FailureKind, ModelId};
@@ -85,14 +85,18 @@ enum Next {
 impl Pipeline {
     /// Buys the picture, or has it already, or says why there is none.
     pub(super) async fn buy(&self, call: &mut Call, door: &mut Door) -> Result<Served, Rescued> {
-        let mut plan = self.plan_first(call).map_err(|why| nowhere(&why))?;
+        let mut plan = self.plan_now(call).map_err(|why| nowhere(&why))?;
+        self.retries.called(Instant::now());
         let mut failures: Vec<(FailureKind, ModelId)> = Vec::new();
         let mut wait = Duration::ZERO;
         let mut sent_back = SentBack::default();
         let mut asked = false;
         loop {
             if !wait.is_zero() {
-                tokio::time::sleep(self.policy.pause(wait)).await;
+                let pause = self.policy.pause(wait);
+                tokio::time::sleep(pause).await;
+                // In a rule test the time is told and not waited for.
+                call.deadline = call.deadline.and_then(|at| at.checked_sub(wait - pause));
             }
             self.note_losses(call, &plan);
             let began = Instant::now();
@@ -122,7 +126,8 @@ impl Pipeline {
             };
             failures.push((failed.failure.kind, plan.request.model.clone()));
             // Once a caller has begun to read there is no other answer to give it.
-            let next = if door.is_open() || failures.len() >= self.policy.attempts as usize {
+            let enough = failures.len() >= self.policy.attempts as usize || call.is_late();
+            let next = if door.is_open() || enough {
                 Next::Nothing
             } else {
                 self.after_failure(call, &plan, &failed, &failures, began.elapsed())
@@ -248,14 +253,21 @@ impl Pipeline {
                 after,
                 may_pay_twice,
                 ..
-            } => self.again(plan, failure, after, may_pay_twice),
+            } => self.again(call, plan, failure, after, may_pay_twice),
             Action::Route(route) => self.elsewhere(call, plugin, failure, failures, route),
             other => Err(format!("`{}` says nothing after a failure", other.did())),
         };
         let next = match next {
+            Ok(Next::Plan(plan, wait)) if !observed && call.was_at(&plan) => self
+                .retries
+                .spend(Instant::now())
+                .map(|()| Next::Plan(plan, wait)),
+            other => other,
+        };
+        let next = match next {
             Ok(next) => {
                 if let Next::Plan(plan, _) = &next {
-                    record.to = Some(plan.request.model.to_string());
+                    plan.tell(&mut record, self.policy.prompts);
                 }
                 record.applied = !observed;
                 (!observed).then_some(next)
@@ -271,6 +283,7 @@ impl Pipeline {
 
     fn again(
         &self,
+        call: &Call,
         plan: &Plan,
         failure: &FailureView,
         after: Option<Duration>,
@@ -289,7 +302,20 @@ impl Pipeline {
         if wait > OBEYED_WAIT {
             return Err(format!("{} s is longer than is waited for", wait.as_secs()));
         }
-        Ok(Next::Plan(Box::new(plan.clone()), wait))
+        if call.time_left().is_some_and(|left| wait >= left) {
+            let ms = wait.as_millis();
+            return Err(format!("a wait of {ms} ms is longer than the deadline"));
+        }
+        let model = &plan.request.model;
+        self.usable(call, model, plan.request.tier)
+            .and_then(|()| call.affords(plan.quote.as_deref()))
+            .map_err(|why| format!("{model}: {why}"))?;
+        let again = Plan {
+            applied: Applied::default(),
+            passed_over: Vec::new(),
+            ..plan.clone()
+        };
+        Ok(Next::Plan(Box::new(again), wait))
     }
 
     fn elsewhere(
@@ -343,6 +369,15 @@ fn deployed(plan: &Plan, kind: FailureKind) -> String {
             " (`providers.{0}.deployments` has no deployment of {model}, so `{model}` itself was asked)",
             provider.name
         ),
+    }
+}
+
+impl Call {
+    /// Whether it was sent to the provider of `plan` before.
+    fn was_at(&self, plan: &Plan) -> bool {
+        let provider = plan.request.model.provider();
+        let mut attempts = self.decision.attempts.iter();
+        attempts.any(|attempt| attempt.model.provider() == provider)
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Door {
     receipt: Option<oneshot::Receiver<(Delivered, u64)>>,
     /// Nobody stood behind the door when it was opened.
     gone: bool,
+    /// Somebody waits behind it, and may go away.
+    attended: bool,
 }
 
 /// The connection's side.
@@ -26,9 +28,25 @@ impl Door {
                 sender: Some(sender),
                 receipt: None,
                 gone: false,
+                attended: true,
             },
             Opened(receiver),
         )
+    }
+
+    /// For what is no answer by itself: nobody ever stood behind it.
+    pub(super) fn to_nobody() -> Door {
+        let (mut door, _) = Door::shut();
+        door.attended = false;
+        door
+    }
+
+    /// Waits until whoever stood behind the shut door has gone away.
+    pub(super) async fn left(&mut self) {
+        match &mut self.sender {
+            Some(sender) if self.attended => sender.closed().await,
+            _ => std::future::pending().await,
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {

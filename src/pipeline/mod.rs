@@ -7,6 +7,7 @@ mod answer;
 mod asking;
 mod attempt;
 pub mod body;
+mod bounds;
 mod bring;
 mod budgets;
 mod call;
@@ -27,14 +28,16 @@ mod reading;
 mod receive;
 pub mod rescue;
 mod responses;
+pub mod retries;
 mod rules;
 mod several;
 mod submit;
+mod turn;
 mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use jiff::Timestamp;
@@ -61,6 +64,7 @@ pub use left::LeftJob;
 pub use provider::{Provider, Providers};
 pub use questions::JobAsked;
 pub use receive::Declined;
+pub use retries::{Retries, RetryBudget};
 
 /// How calls are treated, from the configuration.
 #[derive(Clone, Debug)]
@@ -139,6 +143,8 @@ pub struct Pipeline {
     pub memory: Memory,
     /// Jobs that apps may ask about.
     pub jobs: Jobs,
+    /// How many calls may still be sent again.
+    pub retries: Arc<Retries>,
     /// Pictures that callers were given our own URLs for.
     pub pictures: Cache<String, (Format, Rope)>,
 }
@@ -167,9 +173,12 @@ impl Pipeline {
     /// what may already be paid for.
     pub async fn handle(self: Arc<Self>, arrived: Arrived) -> Response<Body> {
         let (door, opened) = Door::shut();
-        let tasks = self.tasks.clone();
-        tasks.spawn(async move { self.travel(arrived, door).await });
-        opened.answer().await
+        let dialect = arrived.recognised.dialect;
+        let deadline = self.deadline_of(&arrived, Instant::now());
+        let pipeline = Arc::clone(&self);
+        self.tasks
+            .spawn(async move { pipeline.travel(arrived, door).await });
+        self.answer_in_time(opened, deadline, dialect).await
     }
 
     /// The way of a call, station by station.

@@ -9,6 +9,8 @@ use crate::money::Usd;
 
 /// Everything that begins like this is between the app and us, and never goes on.
 const OURS: &str = "x-pixtoll-";
+const MAX_COST: &str = "x-pixtoll-max-cost";
+const DEADLINE: &str = "x-pixtoll-deadline";
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 static DECISION: HeaderName = HeaderName::from_static("x-pixtoll-decision");
@@ -29,15 +31,31 @@ pub struct Told {
     pub idempotency_key: Option<String>,
     /// How often the app's SDK has tried already.
     pub sdk_retry: u32,
+    /// A bound that an app set and that cannot be read: the header, and what it should be. Going
+    /// on without it would cost what the app did not want to pay.
+    pub unreadable: Option<(&'static str, &'static str)>,
 }
 
 impl Told {
-    /// Reads what there is; what cannot be read counts as not said.
+    /// Reads what there is. Of what cannot be read, only a bound matters.
     pub fn read(headers: &HeaderMap) -> Told {
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?;
             Some(value.trim())
         };
+        let (mut max_cost, mut deadline, mut unreadable) = (None, None, None);
+        if let Some(text) = text(MAX_COST) {
+            max_cost = text.parse().ok().filter(|most| *most >= Usd::ZERO);
+            if max_cost.is_none() {
+                unreadable = Some((MAX_COST, "an amount of US dollars, like 0.05"));
+            }
+        }
+        if let Some(text) = text(DEADLINE) {
+            deadline = seconds(text);
+            if deadline.is_none() {
+                unreadable = Some((DEADLINE, "seconds that the app can wait, like 30 or 2.5"));
+            }
+        }
         Told {
             app: text("x-pixtoll-app")
                 .filter(|app| !app.is_empty())
@@ -48,10 +66,9 @@ impl Told {
                 Some("refresh") => Some(CacheMode::Refresh),
                 _ => None,
             },
-            max_cost: text("x-pixtoll-max-cost").and_then(|text| text.parse().ok()),
-            deadline: text("x-pixtoll-deadline")
-                .and_then(|text| text.parse().ok())
-                .map(Duration::from_secs),
+            max_cost,
+            deadline,
+            unreadable,
             idempotency_key: text("idempotency-key").map(str::to_owned),
             sdk_retry: text("x-stainless-retry-count")
                 .and_then(|count| count.parse().ok())
@@ -68,6 +85,18 @@ pub(super) fn unknown_cache(headers: &HeaderMap) -> Option<String> {
     let known = matches!(word, "bypass" | "refresh");
     let shown: String = word.chars().take(40).collect();
     (!known).then(|| format!("x-pixtoll-cache: `{shown}` is neither bypass nor refresh"))
+}
+
+/// A time in seconds, up to a year.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 9 {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok().filter(|whole| *whole <= 366 * 86_400)?;
+    let nanos: u32 = format!("{part:0<9}").parse().ok()?;
+    Some(Duration::new(whole, nanos))
 }
 
 /// Tags as a comma-separated list.
@@ -164,10 +193,30 @@ mod tests {
             (told.deadline, told.sdk_retry),
             (Some(Duration::from_secs(30)), 2)
         );
-        assert_eq!(
-            Told::read(&headers(&[("x-pixtoll-max-cost", "cheap")])),
-            Told::default()
-        );
+    }
+
+    #[test]
+    fn a_bound_that_cannot_be_read_is_not_passed_over() {
+        let read = |name, text| Told::read(&headers(&[(name, text)]));
+        for text in ["cheap", "-1", "0.05 USD", ""] {
+            let told = read(MAX_COST, text);
+            assert_eq!(
+                told.unreadable.map(|(name, _)| name),
+                Some(MAX_COST),
+                "{text}"
+            );
+        }
+        for text in ["soon", "-1", "1e3", ".", "99999999999"] {
+            let told = read(DEADLINE, text);
+            assert_eq!(
+                told.unreadable.map(|(name, _)| name),
+                Some(DEADLINE),
+                "{text}"
+            );
+        }
+        let told = read(DEADLINE, "2.5");
+        assert_eq!(told.deadline, Some(Duration::from_millis(2500)));
+        assert_eq!(told.unreadable, None);
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::Pipeline;
 use super::call::Call;
 use super::provider::Provider;
-use crate::action::{Route, Target};
+use crate::action::{Applied, Route, Target};
 use crate::bill::Quote;
 use crate::cache::{Around, Key};
 use crate::dialect::{Dialect, NOTE, PLACE, query};
 use crate::image::capability::Unmet;
 use crate::image::{Capability, Delivery, ImageRequest, ModelId};
-use crate::record::By;
+use crate::record::{By, Prompts, RuleRecord};
 use crate::upstream::Destination;
 
 /// One attempt, worked out and not yet made.
@@ -35,6 +35,10 @@ pub(super) struct Plan {
     pub(super) timeout: Option<Duration>,
     pub(super) lost: Vec<&'static str>,
     pub(super) unmet: Vec<Unmet>,
+    /// What its route set, for the record.
+    pub(super) applied: Applied,
+    /// Why targets that its route named before this one were not taken.
+    pub(super) passed_over: Vec<String>,
     /// The app's own credential goes along, as opposed to one of ours.
     pub(super) own_credential: bool,
 }
@@ -48,6 +52,18 @@ impl std::fmt::Debug for Plan {
     }
 }
 
+impl Plan {
+    /// Keeps in the record where a rule's route leads, what it sets there, and why targets before
+    /// this one were passed over.
+    pub(super) fn tell(&self, record: &mut RuleRecord, prompts: Prompts) {
+        record.take(&self.applied, prompts);
+        record.to = Some(self.request.model.to_string());
+        let reasons = self.passed_over.iter().chain(&self.applied.skipped);
+        let reasons: Vec<&str> = reasons.map(String::as_str).collect();
+        record.skipped = (!reasons.is_empty()).then(|| reasons.join("; "));
+    }
+}
+
 impl Pipeline {
     /// The plan for the call as the rules left it.
     ///
@@ -58,6 +74,26 @@ impl Pipeline {
             Some(routed) => self.plan_route(call, &routed.route, Some(&routed.by)),
             None => self.plan_own(call),
         }
+    }
+
+    /// The plan to begin with. Where the route cannot be taken any more (a breaker opened, a later
+    /// rule asks for what its targets cannot do), the call goes where its app addressed it, and
+    /// the record says so.
+    ///
+    /// # Errors
+    /// Why nothing can be sent, in words for people.
+    pub(super) fn plan_now(&self, call: &mut Call) -> Result<Plan, String> {
+        if call.route.is_some() {
+            match self.plan_first(call) {
+                Ok(plan) => return Ok(plan),
+                Err(why) => {
+                    let note = format!("the rule's route was not taken: {why}");
+                    call.decision.notes.push(note);
+                    call.route = None;
+                }
+            }
+        }
+        self.plan_own(call)
     }
 
     /// The plan for the model that the app itself named.
@@ -77,6 +113,8 @@ impl Pipeline {
             timeout: None,
             lost: Vec::new(),
             unmet: Vec::new(),
+            applied: Applied::default(),
+            passed_over: Vec::new(),
             own_credential: true,
         };
         if !untouched && let Some(row) = self.book.model(&call.request.model) {
@@ -111,7 +149,10 @@ impl Pipeline {
         let mut reasons = Vec::new();
         for target in &route.targets {
             match self.plan_target(call, route, target, by) {
-                Ok(plan) => return Ok(plan),
+                Ok(mut plan) => {
+                    plan.passed_over = reasons;
+                    return Ok(plan);
+                }
                 Err(why) => reasons.push(why),
             }
         }
@@ -212,7 +253,7 @@ impl Pipeline {
         let mut request = (*call.request).clone();
         request.model = row.id.clone();
         let change = &route.change;
-        change.apply(&mut request, &|request: &ImageRequest| {
+        let mut applied = change.apply(&mut request, &|request: &ImageRequest| {
             self.measure(request)
         });
         let keep = if change.keep == crate::image::capability::Keep::Nothing {
@@ -220,6 +261,14 @@ impl Pipeline {
         } else {
             &change.keep
         };
+        if !change.tiers.is_empty() {
+            request.tier = self.pick_tier(call, row, &change.tiers)?;
+            applied.set.push(("tier", request.tier.to_string()));
+        } else if !call.change.tiers.is_empty()
+            && let Ok(tier) = self.pick_tier(call, row, &call.change.tiers)
+        {
+            request.tier = tier;
+        }
         let fitted = row
             .capability
             .fit(&request, keep)
@@ -246,7 +295,10 @@ impl Pipeline {
             request.stream = false;
         }
         request.delivery = delivery_for(&request, &row.capability.deliveries);
+        let named = |why: String| format!("{model}: {why}");
+        self.usable(call, &row.id, request.tier).map_err(named)?;
         let quote = row.quote_calls(&request);
+        call.affords(quote.as_ref()).map_err(named)?;
         within_bounds(call, route, model, quote.as_ref())?;
         let untouched = own && request == *call.asked;
         Ok(Plan {
@@ -265,6 +317,8 @@ impl Pipeline {
             timeout: route.timeout,
             lost,
             unmet: fitted.unmet,
+            applied,
+            passed_over: Vec::new(),
             own_credential: own,
         })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::dialect::{DEPLOYMENT, Dialect};
 use crate::image::{ImageRequest, ModelId};
 use crate::secret::Secret;
-use crate::upstream::Destination;
+use crate::upstream::{Destination, Gate};
 
 /// One provider as configured.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct Provider {
     pub key: Option<Secret>,
     /// The model behind each deployment of the account; a name that is not here is the model's own.
     pub deployments: BTreeMap<String, String>,
+    /// Keeps its limits, where there are any.
+    pub gate: Option<Arc<Gate>>,
 }
 
 impl std::fmt::Debug for Provider {
@@ -160,6 +162,7 @@ mod tests {
             upstream: None,
             default: None,
             key: None,
+            gate: None,
             deployments: [
                 ("a", "gpt-image-2"),
                 ("b", "gpt-image-2"),

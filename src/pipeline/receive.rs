@@ -12,6 +12,7 @@ use super::rescue::Rescued;
 use super::{Body, Pipeline, answer, own_headers};
 use crate::action::{CachePolicy, CacheScope, Change};
 use crate::cache::Partition;
+use crate::dialect::Unreadable;
 use crate::image::{FailureKind, ImageRequest, ModelId};
 use crate::record::{Asked, Asking, Decision, Id, InputFacts};
 use crate::wire::Reply;
@@ -21,6 +22,13 @@ impl Pipeline {
     pub(super) fn read(&self, arrived: Arrived) -> Result<Call, Box<Unread>> {
         let began = Instant::now();
         let recognised = arrived.recognised;
+        if let Some((header, what)) = arrived.told.unreadable {
+            let why = Unreadable {
+                field: header.to_owned(),
+                why: format!("must be {what}"),
+            };
+            return Err(Box::new(Unread { arrived, why }));
+        }
         let read = recognised.dialect.read_request(
             &arrived.provider.name,
             recognised.operation,
@@ -47,6 +55,7 @@ impl Pipeline {
         Ok(Call {
             submit: recognised.dialect.submits(&arrived.head, &asked),
             began,
+            deadline: self.deadline_of(&arrived, began),
             request: Arc::clone(&asked),
             asked,
             asked_quote,
@@ -144,7 +153,7 @@ impl Pipeline {
             400,
             FailureKind::Invalid,
             why.to_string(),
-            "correct the field in the app's request",
+            "correct it in the app's request",
         );
         let reply = self.refuse_unread(&arrived, &rescued);
         door.open(reply.head, reply.body.into());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Pipeline;
 use super::call::{Call, Routed};
 use super::rescue::Rescued;
-use crate::action::{Action, CachePolicy, CallView, Change, Headers, Made, Route};
+use crate::action::{Action, Applied, CachePolicy, CallView, Change, Headers, Made, Route};
 use crate::image::{FailureKind, ImageRequest};
 use crate::money::Usd;
 use crate::plugin::{HookOutcome, OnError, Plugin};
@@ -137,13 +137,19 @@ impl Pipeline {
     fn change(&self, call: &mut Call, change: &Change, observed: bool, record: &mut RuleRecord) {
         let mut shadow = (*call.request).clone();
         let measure = |request: &ImageRequest| self.measure(request);
-        let applied = change.apply(&mut shadow, &measure);
+        let mut applied = change.apply(&mut shadow, &measure);
+        if !change.tiers.is_empty() {
+            self.note_tier(call, change, &mut shadow, &mut applied);
+        }
         record.take(&applied, self.policy.prompts);
         if observed {
             record.applied = false;
             return;
         }
         call.request = Arc::new(shadow);
+        if !change.tiers.is_empty() {
+            call.change.tiers.clone_from(&change.tiers);
+        }
         if change.fit_requested {
             call.change.fit_requested = true;
             record.applied = true;
@@ -154,12 +160,35 @@ impl Pipeline {
         }
     }
 
+    /// The tier that a change comes to where the call is going now; another target will be asked
+    /// anew.
+    fn note_tier(
+        &self,
+        call: &Call,
+        change: &Change,
+        shadow: &mut ImageRequest,
+        applied: &mut Applied,
+    ) {
+        let Some(row) = self.book.model(&shadow.model) else {
+            let why = format!("{}: the price book does not know its tiers", shadow.model);
+            applied.skipped.get_or_insert(why);
+            return;
+        };
+        match self.pick_tier(call, row, &change.tiers) {
+            Ok(tier) => {
+                shadow.tier = tier;
+                applied.set.push(("tier", tier.to_string()));
+            }
+            Err(why) => drop(applied.skipped.get_or_insert(why)),
+        }
+    }
+
     /// Notes where a rule sends the call, if any of its targets can be used now.
     fn redirect(&self, call: &mut Call, route: Route, observed: bool, record: &mut RuleRecord) {
         record.from = Some(call.request.model.to_string());
         match self.plan_route(call, &route, None) {
             Ok(plan) => {
-                record.to = Some(plan.request.model.to_string());
+                plan.tell(record, self.policy.prompts);
                 record.applied = !observed;
                 if !observed {
                     call.change.fit_requested |= route.change.fit_requested;
@@ -217,12 +246,7 @@ impl Pipeline {
             pixels,
             request: Arc::clone(&call.request),
             attempts: call.attempts,
-            spent: call
-                .decision
-                .attempts
-                .iter()
-                .filter_map(|attempt| attempt.charge)
-                .sum(),
+            spent: call.spent(),
             share_seed: self.key_of(call, &call.asked).seed(),
             world: Arc::clone(&self.world),
         }

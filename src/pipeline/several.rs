@@ -48,6 +48,9 @@ impl Pipeline {
         wait: Duration,
         door: &mut Door,
     ) -> Got {
+        if let Err(dear) = self.within_max_cost(call, plan) {
+            return Got::Refused(dear);
+        }
         if plan.calls.is_empty() {
             return self.purchase_once(call, plan, key, pilot, wait, door).await;
         }
@@ -79,7 +82,7 @@ impl Pipeline {
                 }
                 let key = self.key_of(&own, &part.request);
                 // What one request brings is no answer yet: nobody stands behind its door.
-                let (mut nobody, _) = Door::shut();
+                let mut nobody = Door::to_nobody();
                 let got = self
                     .purchase_once(&mut own, &part, &key, None, wait, &mut nobody)
                     .await;

@@ -54,7 +54,7 @@ impl Pipeline {
         if submit.webhook {
             leave_as_it_is(call);
         }
-        let plan = self.plan_first(call).map_err(|why| nowhere(&why))?;
+        let plan = self.plan_now(call).map_err(|why| nowhere(&why))?;
         if !plan.untouched || !submit.webhook && self.may_move() {
             return self.buy_as_ours(call, &plan, submit, door).await;
         }
@@ -94,7 +94,7 @@ impl Pipeline {
             ..self.kept(call, &ours.0, true)
         };
         // Nobody stands behind this door: whoever asks is answered from the job.
-        let (mut nobody, _) = Door::shut();
+        let mut nobody = Door::to_nobody();
         let outcome = {
             let mut buying = std::pin::pin!(self.buy(call, &mut nobody));
             tokio::select! {

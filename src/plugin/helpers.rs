@@ -7,6 +7,7 @@ use mlua::{Error, Lua, MultiValue, Table, UserData, Value, Variadic};
 use super::alert;
 use super::clock;
 use super::fault::raise;
+use super::health;
 use super::market;
 use super::money;
 use super::near::no_such;
@@ -53,6 +54,7 @@ pub(super) fn install(lua: &Lua, stage: &Arc<Stage>) -> Result<(), Error> {
     market::install(lua, &table, stage)?;
     world::install(lua, &table, stage)?;
     table.raw_set("alert", alert::helper(lua, stage)?)?;
+    health::install(lua, &table, stage)?;
     time(lua, &table, stage)?;
     let log = log(lua, stage)?;
     globals.raw_set("print", log.clone())?;

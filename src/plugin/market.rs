@@ -1,6 +1,7 @@
 //! Helpers that ask the price book: `pixtoll.quote`, `supports`, `cheapest`, `successor`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mlua::{AnyUserData, Error, IntoLuaMulti, Lua, MultiValue, Table, Value};
 
@@ -77,12 +78,22 @@ fn found(
     let reachable = |provider: &str| {
         call.asked.model.provider() == provider || call.world.keys.contains(provider)
     };
+    // What nothing is known of is given a try.
+    let deadline = bounds.deadline.or(call.deadline);
+    let quick = |model: &ModelId| {
+        let p95 = call.world.health.p95(model, request.tier);
+        deadline.is_none_or(|waits| p95.is_none_or(|p95| p95 <= waits))
+    };
+    let usable = |model: &ModelId| {
+        let open = call.world.health.allows(model, Instant::now()).is_err();
+        reachable(model.provider()) && !open && quick(model)
+    };
     let search = Search {
         among: bounds.among.as_deref(),
         keep: &bounds.keep,
         max_cost: bounds.max_cost,
         at: call.at,
-        reachable: &reachable,
+        usable: &usable,
     };
     match house.prices.cheapest(request, &search) {
         Some((model, quote)) => {
@@ -98,6 +109,7 @@ struct Bounds {
     among: Option<Vec<ModelId>>,
     keep: Keep,
     max_cost: Option<Usd>,
+    deadline: Option<Duration>,
 }
 
 impl Bounds {
@@ -117,11 +129,7 @@ impl Bounds {
                 "among" => bounds.among = Some(given.each(|one| model(one, house))?),
                 "max_cost" => bounds.max_cost = Some(given.money()?),
                 "keep" => bounds.keep = actions::keep(&given)?,
-                _ => {
-                    return Err(
-                        "`deadline` of pixtoll.cheapest is not available in this version: nothing is known yet of how long models take".to_owned(),
-                    );
-                }
+                _ => bounds.deadline = Some(given.seconds()?),
             }
             Ok(())
         })?;
@@ -163,7 +171,7 @@ fn asked(lua: &Lua, helper: &str, value: &Value) -> Result<ImageRequest, Error> 
     })
 }
 
-fn model_id(lua: &Lua, text: &str) -> Result<ModelId, Error> {
+pub(super) fn model_id(lua: &Lua, text: &str) -> Result<ModelId, Error> {
     ModelId::parse(text).ok_or_else(|| raise(lua, no_provider(text)))
 }
 

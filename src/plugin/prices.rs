@@ -39,8 +39,9 @@ pub struct Search<'a> {
     pub max_cost: Option<Usd>,
     /// The moment at which the model must still be offered.
     pub at: Timestamp,
-    /// Whether calls can be sent to a provider: there is a key for it.
-    pub reachable: &'a dyn Fn(&str) -> bool,
+    /// Whether calls can be sent to a model now: there is a key for its provider, its breaker is
+    /// not open, and it is quick enough.
+    pub usable: &'a dyn Fn(&ModelId) -> bool,
 }
 
 /// What a provider offers in place of a model.

@@ -18,6 +18,7 @@ pub(super) const ALL: &[(&str, &str)] = shipped![
     "retry_chain",
     "safety_fallback",
     "tag_by_prompt",
+    "tier_by_deadline",
 ];
 
 /// The text of a shipped plugin.

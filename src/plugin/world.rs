@@ -1,23 +1,21 @@
-//! Helpers that look beyond the call: `pixtoll.spend`, `pixtoll.health`.
+//! A helper that looks beyond the call: `pixtoll.spend`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use mlua::{Error, Lua, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{Error, Lua, Table};
 
 use super::args::{Given, options};
 use super::fault::raise;
 use super::helpers::subject;
 use super::money::Money;
 use super::stage::Stage;
-use super::view::{Fields, count, none, strict, text};
-use crate::action::{HealthView, Per, Spending};
-use crate::image::{ModelId, Tier};
+use crate::action::{Per, Spending};
+use crate::image::ModelId;
 
 /// Options of `pixtoll.spend`.
 pub(super) const SPEND_OPTIONS: &[&str] = &["app", "model", "per"];
 
-/// Puts the helpers into the `pixtoll` table.
+/// Puts the helper into the `pixtoll` table.
 pub(super) fn install(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<(), Error> {
     let held = Arc::clone(stage);
     let spend = lua.create_function(move |lua, table: Option<Table>| {
@@ -28,16 +26,7 @@ pub(super) fn install(lua: &Lua, table: &Table, stage: &Arc<Stage>) -> Result<()
         let spent = funds.spent(&question, subject.at());
         spent.map(Money).map_err(|why| raise(lua, why))
     })?;
-    table.raw_set("spend", spend)?;
-    let held = Arc::clone(stage);
-    let health = lua.create_function(move |lua, (model, tier): (Value, Value)| {
-        let (model, tier) = which(model, tier).map_err(|why| raise(lua, why))?;
-        let subject = subject(lua, &held, "health")?;
-        let health = subject.world().health.as_ref();
-        let health = health.ok_or_else(|| raise(lua, absent("health")))?;
-        Ok(HealthRef(health.health(&model, tier)))
-    })?;
-    table.raw_set("health", health)
+    table.raw_set("spend", spend)
 }
 
 fn absent(helper: &str) -> String {
@@ -68,42 +57,4 @@ fn model(given: &Given<'_>) -> Result<ModelId, String> {
     let text = given.text()?;
     ModelId::parse(&text)
         .ok_or_else(|| format!("`{text}` names no provider: write it like stability/sd3.5-medium"))
-}
-
-/// The arguments of `pixtoll.health`.
-fn which(model_named: Value, tier: Value) -> Result<(ModelId, Option<Tier>), String> {
-    let given = |name, value| Given {
-        of: "pixtoll.health",
-        name,
-        value,
-    };
-    let tier = match tier {
-        Value::Nil => None,
-        value => Some(given("tier", value).word(Tier::ALL, Tier::as_str)?),
-    };
-    Ok((model(&given("model", model_named))?, tier))
-}
-
-/// What `pixtoll.health` returns.
-pub(super) struct HealthRef(HealthView);
-
-pub(super) const HEALTH_FIELDS: Fields<HealthRef> = &[
-    ("state", |lua, h| text(lua, h.0.state.as_str())),
-    ("p50_ms", |_, h| Ok(millis(h.0.p50))),
-    ("p95_ms", |_, h| Ok(millis(h.0.p95))),
-    ("failures", |_, h| Ok(count(h.0.failures))),
-];
-
-fn millis(duration: Option<Duration>) -> Value {
-    duration.map_or(Value::Nil, |d| Value::Number(d.as_millis() as f64))
-}
-
-impl UserData for HealthRef {
-    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        fields.add_meta_field(MetaMethod::Type, "health");
-    }
-
-    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        strict(methods, "health", &[HEALTH_FIELDS], none);
-    }
 }

@@ -7,6 +7,7 @@ pub mod body;
 pub mod decode;
 pub mod dial;
 pub mod fetch;
+pub mod limits;
 mod one;
 mod pool;
 
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 pub use body::{Inbound, Outbound};
 pub use dial::{DialError, Dialer, Stream};
+pub use limits::Gate;
 
 use crate::image::{Failure, FailureKind, Sent};
 use pool::{Pool, Taken};

@@ -108,6 +108,16 @@ def test_an_answer_that_was_lost_is_not_paid_for_again(rig):
     assert decision["attempts"][0]["outcome"] == "unknown" and decision["causes"]["unknown"] > 0
 
 
+@pytest.mark.parametrize("behaviour, status", [("server billed=yes", 500), ("html billed=yes", 502), ("cut", None)])
+def test_a_failure_that_may_have_been_billed_is_not_bought_again_by_the_sdk(rig, behaviour, status):
+    rig.sim.script("openai", *[behaviour] * 3)
+    (told,) = rig.python("openai_error.py", "a kite", 2)
+    assert told["status"] == status or status is None
+    assert len(rig.sim.bills()) == 1 and len(rig.sim.requests()) == 1
+    charges = [attempt["charge"] for decision in rig.decisions() for attempt in decision["attempts"]]
+    assert len(charges) == 1 and charges[0] >= rig.sim.bills()[0]["nano_usd"] / 1e9
+
+
 def test_a_client_that_times_out_and_retries_pays_once(rig):
     rig.sim.script("openai", "slow delay_ms=3500")
     (answer,) = rig.python("openai_timeout.py")

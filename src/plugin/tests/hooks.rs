@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::action::{CacheMode, CachePolicy, CacheScope, Change, Route, Set, Target};
+use crate::health::Ended;
 use crate::image::capability::Keep;
 use crate::image::{Quality, Safety, SafetyBlock, SafetyStage, Size};
 
@@ -64,14 +65,71 @@ fn the_cheapest_is_looked_for_where_it_can_be_sent_and_within_bounds() {
         ),
         ("{max_cost = 0.03}", "must be money"),
         ("{keep = \"seed\"}", "true or a list of fields"),
-        (
-            "{deadline = 10}",
-            "`deadline` of pixtoll.cheapest is not available",
-        ),
     ] {
         complains(&format!("pixtoll.cheapest(call.request, {options})"), words);
     }
     complains("pixtoll.cheapest({})", "wants a request");
+}
+
+/// A call in a world where one model failed often and another is slow.
+fn in_a_bad_world(deadline: Option<Duration>) -> CallView {
+    let mut call = call("a cat", &[]);
+    let world = World {
+        keys: BTreeSet::from(["stability".to_owned()]),
+        ..World::default()
+    };
+    let (now, second) = (std::time::Instant::now(), Duration::from_secs(1));
+    let (slow, ill) = (
+        ModelId::new("stability", "sd3.5-medium"),
+        ModelId::new("bfl", "flux-2-pro"),
+    );
+    for _ in 0..5 {
+        let took = Ended::Well(9 * second);
+        world.health.ended(&slow, Tier::Standard, took, now);
+        let failed = Ended::Badly(Some(60 * second));
+        world.health.ended(&ill, Tier::Standard, failed, now);
+    }
+    call.world = Arc::new(world);
+    call.deadline = deadline;
+    call
+}
+
+#[test]
+fn the_health_of_a_model_is_there_to_see() {
+    let of = |model: &str| {
+        let told = format!(
+            "(function() local h = pixtoll.health({model}) return h.state .. ' ' .. tostring(h.p50_ms) .. ' ' .. tostring(h.p95_ms) .. ' ' .. h.failures end)()"
+        );
+        value(&told, in_a_bad_world(None))
+    };
+    assert_eq!(of("\"stability/sd3.5-medium\""), "closed 9000 9000 0");
+    assert_eq!(
+        of("\"stability/sd3.5-medium\", \"flex\""),
+        "closed nil nil 0"
+    );
+    assert_eq!(of("\"bfl/flux-2-pro\""), "open nil nil 5");
+    assert_eq!(of("\"google/imagen-9\""), "closed nil nil 0");
+    for (asked, words) in [
+        ("pixtoll.health(\"flux\")", "names no provider"),
+        ("pixtoll.health(\"a/b\", \"flx\")", "did you mean `flex`?"),
+        ("pixtoll.health(\"a/b\").stat", "did you mean `state`?"),
+    ] {
+        complains(asked, words);
+    }
+}
+
+#[test]
+fn the_cheapest_is_one_that_answers_in_time() {
+    let of = |options: &str, deadline| {
+        let found = format!("tostring(pixtoll.cheapest(call.request, {options}))");
+        value(&found, in_a_bad_world(deadline))
+    };
+    let seconds = |n| Some(Duration::from_secs(n));
+    assert_eq!(of("nil", None), "stability/sd3.5-medium");
+    assert_eq!(of("{deadline = 10}", None), "stability/sd3.5-medium");
+    assert_eq!(of("{deadline = 8}", None), "openai/gpt-image-2");
+    assert_eq!(of("nil", seconds(8)), "openai/gpt-image-2");
+    assert_eq!(of("{deadline = 10}", seconds(8)), "stability/sd3.5-medium");
 }
 
 #[test]

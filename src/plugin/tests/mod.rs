@@ -74,7 +74,7 @@ impl Prices for Book {
         let quoted = search.among.unwrap_or(&all).iter().filter_map(|model| {
             let mut request = request.clone();
             request.model = model.clone();
-            let can = (search.reachable)(model.provider())
+            let can = (search.usable)(model)
                 && self.supports(model, &request, search.at).is_ok()
                 && *search.keep == Keep::Nothing;
             Some((model.clone(), self.quote(&request).filter(|_| can)?))

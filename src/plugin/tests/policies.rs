@@ -18,7 +18,9 @@ fn models(names: &[&str]) -> Vec<Target> {
 
 #[test]
 fn cap_unless_hero() {
-    let plugins = policy(include_str!("policies/cap_unless_hero.lua"));
+    let plugins = policy(include_str!(
+        "../../../plugins/policies/cap_unless_hero.lua"
+    ));
     let capped = Action::Change(Change {
         max_side: Some(1024),
         reason: Some("cap".into()),
@@ -30,7 +32,7 @@ fn cap_unless_hero() {
 
 #[test]
 fn icons_to_cheap() {
-    let plugins = policy(include_str!("policies/icons_to_cheap.lua"));
+    let plugins = policy(include_str!("../../../plugins/policies/icons_to_cheap.lua"));
     let routed = Action::Route(Route {
         targets: models(&["stability/sd3.5-medium"]),
         change: Change {
@@ -47,7 +49,7 @@ fn icons_to_cheap() {
 
 #[test]
 fn rate_limits() {
-    let plugins = policy(include_str!("policies/rate_limits.lua"));
+    let plugins = policy(include_str!("../../../plugins/policies/rate_limits.lua"));
     let after = |kind, times| {
         actions(ask_failed(
             &plugins,
@@ -128,7 +130,7 @@ impl Funds for OneBudget {
 
 #[test]
 fn night() {
-    let plugins = policy(include_str!("policies/night.lua"));
+    let plugins = policy(include_str!("../../../plugins/policies/night.lua"));
     let slow = Action::Change(Change {
         tiers: vec![Tier::Batch, Tier::Flex],
         reason: Some("night".into()),
@@ -146,7 +148,7 @@ fn night() {
 
 #[test]
 fn safe_mode() {
-    let plugins = policy(include_str!("policies/safe_mode.lua"));
+    let plugins = policy(include_str!("../../../plugins/policies/safe_mode.lua"));
     let after = |kind| actions(ask_failed(&plugins, call("a cat", &[]), failure(kind, 1)));
     let route = Action::Route(Route {
         targets: models(&["bfl/flux-2-pro"]),

@@ -1,9 +1,8 @@
 //! The hooks beyond the request: budgets, answers, decisions, and what they may ask of the world.
 
-use std::time::Duration;
 
 use super::*;
-use crate::action::{BreakerState, BudgetView, Funds, Health, HealthView, Per, Spending, World};
+use crate::action::{BudgetView, Funds, Per, Spending, World};
 use crate::bill::ChargeFrom;
 use crate::image::{Format, Image, Picture};
 use crate::plugin::{Alert, AlertLevel, DecisionView, ResponseView};
@@ -42,22 +41,10 @@ impl Funds for Books {
     }
 }
 
-impl Health for Books {
-    fn health(&self, model: &ModelId, tier: Option<Tier>) -> HealthView {
-        HealthView {
-            state: BreakerState::HalfOpen,
-            p50: Some(Duration::from_millis(1500)).filter(|_| tier == Some(Tier::Flex)),
-            p95: None,
-            failures: u32::try_from(model.as_str().len()).unwrap(),
-        }
-    }
-}
-
 fn in_world(tags: &[&str]) -> CallView {
     CallView {
         world: Arc::new(World {
             funds: Some(Arc::new(Books)),
-            health: Some(Arc::new(Books)),
             ..World::default()
         }),
         ..call("a cat", tags)
@@ -185,21 +172,13 @@ fn on_budget_may_change_move_or_refuse_and_nothing_else() {
 }
 
 #[test]
-fn what_was_spent_and_how_models_do_can_be_asked() {
+fn what_was_spent_can_be_asked() {
     for (expression, expected) in [
         (
             "pixtoll.spend { app = \"catalog\", per = \"week\" }",
             "$3.50",
         ),
         ("pixtoll.spend { model = \"bfl/flux-2-pro\" }", "$0.25"),
-        ("pixtoll.health(\"bfl/flux-2-pro\").state", "half_open"),
-        ("pixtoll.health(\"bfl/flux-2-pro\").failures", "14"),
-        ("pixtoll.health(\"bfl/flux-2-pro\").p50_ms", "nil"),
-        (
-            "pixtoll.health(\"bfl/flux-2-pro\", \"flex\").p50_ms",
-            "1500",
-        ),
-        ("pixtoll.health(\"bfl/flux-2-pro\").p95_ms", "nil"),
     ] {
         let body = format!("pixtoll.alert(\"info\", tostring({expression}))");
         assert_eq!(told(budgeted(&body)), expected, "{expression}");
@@ -211,16 +190,6 @@ fn what_was_spent_and_how_models_do_can_be_asked() {
         (
             "pixtoll.spend { app = \"nobody\" }",
             "nothing is known of that",
-        ),
-        ("pixtoll.health(\"flux\")", "names no provider"),
-        ("pixtoll.health()", "must be a text"),
-        (
-            "pixtoll.health(\"bfl/flux-2-pro\", \"fats\")",
-            "did you mean `fast`?",
-        ),
-        (
-            "pixtoll.health(\"bfl/flux-2-pro\").p59_ms",
-            "did you mean `p50_ms`?",
         ),
     ] {
         let (message, line) = fault(budgeted(&format!("return {expression}")));

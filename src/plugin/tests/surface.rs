@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::plugin::{actions, clock, helpers, market, trial, view, world};
+use crate::plugin::{actions, clock, health, helpers, market, trial, view, world};
 
 #[test]
 fn dangerous_globals_are_absent() {
@@ -120,7 +120,6 @@ fn the_declarations_have_what_the_code_has() {
     check("declare class Budget\n", fields(view::BUDGET_FIELDS));
     check("declare class Response\n", fields(view::RESPONSE_FIELDS));
     check("declare class Image\n", fields(view::IMAGE_FIELDS));
-    check("declare class Health\n", fields(world::HEALTH_FIELDS));
     check(
         "export type SpendOptions = {\n",
         names(world::SPEND_OPTIONS.iter().copied()),
@@ -129,6 +128,7 @@ fn the_declarations_have_what_the_code_has() {
         "declare class Clock\n",
         names(clock::CLOCK_FIELDS.iter().copied()),
     );
+    check("declare class Health\n", fields(health::HEALTH_FIELDS));
     check("declare class Action\n", BTreeSet::new());
     check(
         "declare pixtoll: {\n",
