@@ -340,6 +340,13 @@ fn key_over_plain_http(field: &Field<'_>, provider: &Provider, reader: &mut Read
     }
 }
 
+/// The variables that the providers' own tools read keys from.
+pub fn key_variables() -> impl Iterator<Item = &'static str> {
+    KNOWN
+        .iter()
+        .flat_map(|known| known.key_from.iter().copied())
+}
+
 /// Keys from the variables that the providers' own tools read.
 fn usual_keys(providers: &mut Providers, reader: &mut Reader<'_>) {
     for known in KNOWN {

@@ -42,6 +42,7 @@ fn planned_for(current: &Variables, hosts: &[String]) -> Environment {
             tags: &[],
             token: None,
             trust: &trust,
+            shims: None,
             provider_hosts: hosts,
         },
     )
@@ -131,6 +132,7 @@ fn the_proxy_url_says_who_calls() {
             tags,
             token,
             trust: &trust,
+            shims: None,
             provider_hosts: &[],
         };
         let set = apply(&Variables::new(), &plan(&Variables::new(), &wanted).changes);
@@ -148,6 +150,7 @@ fn a_client_past_every_proxy_gets_a_base_url_unless_it_has_one() {
             tags: &[],
             token,
             trust: &trust,
+            shims: None,
             provider_hosts: &providers(),
         };
         let set = apply(current, &plan(current, &wanted).changes);
