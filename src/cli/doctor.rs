@@ -115,13 +115,14 @@ async fn examine(args: &DoctorArgs, global: &Global) -> Result<Vec<Finding>, Sta
             "no interpreter was found on PATH: name one".to_owned(),
         ));
     }
+    probe::write_programs(&questions, scratch.path()).map_err(|error| wrong(error.to_string()))?;
     let bench = Bench::start(&settings, scratch.path(), 2 * questions.len()).await?;
     let asked = futures_util::stream::iter(&questions)
         .map(|question| question.ask(&bench, scratch.path(), args.shim))
         .buffered(AT_ONCE);
-    let findings: Vec<Result<Option<Finding>, StartError>> = asked.collect().await;
+    let findings: Vec<Option<Finding>> = asked.collect().await;
     bench.stop().await;
-    findings.into_iter().filter_map(Result::transpose).collect()
+    Ok(findings.into_iter().flatten().collect())
 }
 
 type Interpreter = (OsString, &'static Runtime);

@@ -123,7 +123,7 @@ impl fmt::Display for Receipt {
             if self.bypasses.is_empty() && self.troubles.is_empty() {
                 writeln!(
                     f,
-                    "  if the app made some, it does not read the proxy variables: give it a base URL of `pixtoll serve`"
+                    "  if the app made some, it does not read the proxy variables: `pixtoll doctor` asks your interpreters and names each cure"
                 )?;
             }
         } else {
@@ -180,7 +180,8 @@ impl fmt::Display for Receipt {
         for bypass in &self.bypasses {
             writeln!(
                 f,
-                "  ! past the proxy: {bypass}: this client reads no proxy variables; give it a base URL"
+                "  ! past the proxy: {bypass}: this client reads no proxy variables; `run --shim` brings Python's and Node's along, \
+                 a base URL any other"
             )?;
         }
         if self.joined {

@@ -11,9 +11,7 @@ use tokio::process::Command;
 use super::bench::Bench;
 use super::{Finding, Verdict};
 use crate::app::StartError;
-use crate::cli::environment;
 use crate::cli::fence;
-use crate::cli::wiring::{self, Link};
 use crate::config::{Problem, key_variables};
 
 /// Opens nothing, wherever it is sent.
@@ -34,15 +32,7 @@ pub(super) async fn watch(
             remedy,
         ));
     }
-    let link = Link {
-        proxy: bench.proxy(),
-        app: None,
-        tags: &[],
-        shim,
-    };
-    let mut variables = environment::current();
-    let plan = wiring::plan(&bench.settings, &variables, &link)?;
-    variables = environment::apply(&variables, &plan.changes);
+    let mut variables = bench.variables(shim);
     for name in key_variables() {
         variables.insert(name.to_owned(), NO_KEY.to_owned());
     }

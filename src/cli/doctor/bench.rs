@@ -7,6 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::app::{App, Extras, StartError};
+use crate::cli::environment::{self, Variables};
+use crate::cli::wiring::{self, Link};
 use crate::config::{Limits, Provider, Settings};
 use crate::sim::Seen;
 
@@ -23,8 +25,9 @@ pub(super) fn host(number: usize) -> String {
 }
 
 pub(super) struct Bench {
-    pub(super) settings: Settings,
     app: App,
+    /// Without shims, and with them.
+    variables: [Variables; 2],
 }
 
 impl Bench {
@@ -62,11 +65,24 @@ impl Bench {
             app: None,
         };
         let app = App::start(settings.clone(), extras).await?;
-        Ok(Bench { settings, app })
+        let current = environment::current();
+        let behind = |shim| {
+            let link = Link {
+                proxy: app.address,
+                app: None,
+                tags: &[],
+                shim,
+            };
+            let plan = wiring::plan(&settings, &current, &link)?;
+            Ok(environment::apply(&current, &plan.changes))
+        };
+        let variables = [behind(false)?, behind(true)?];
+        Ok(Bench { app, variables })
     }
 
-    pub(super) fn proxy(&self) -> SocketAddr {
-        self.app.address
+    /// The environment of a client behind this proxy, as `run` would set it.
+    pub(super) fn variables(&self, shim: bool) -> Variables {
+        self.variables[usize::from(shim)].clone()
     }
 
     /// What came through so far.

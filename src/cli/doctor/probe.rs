@@ -1,6 +1,8 @@
 //! One client, asked once.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -10,9 +12,7 @@ use tokio::process::Command;
 use super::bench::{Bench, host};
 use super::clients::{Client, Runtime};
 use super::{Finding, Verdict};
-use crate::app::StartError;
-use crate::cli::environment::{self, Variables};
-use crate::cli::wiring::{self, Link};
+use crate::cli::environment::Variables;
 
 /// So long a client may take; Go compiles first.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ABSENT: i32 = 42;
 /// After a client has gone, so long until we have heard that it did not like our certificate.
 const ECHO: Duration = Duration::from_millis(400);
+const TRIED: &str = "start the app with `pixtoll run --shim -- …` (tried: it comes through then)";
 /// Where a client looks for another address first.
 const REPLICATE: &str = "REPLICATE_BASE_URL";
 
@@ -36,35 +37,26 @@ pub(super) struct Question {
 impl Question {
     /// Asks, and where the client goes past the proxy asks again with the shims; `None` where the
     /// client is not installed.
-    pub(super) async fn ask(
-        &self,
-        bench: &Bench,
-        dir: &Path,
-        shim: bool,
-    ) -> Result<Option<Finding>, StartError> {
-        let Some((verdict, version)) = self.once(bench, dir, self.numbers[0], shim).await? else {
-            return Ok(None);
-        };
+    pub(super) async fn ask(&self, bench: &Bench, dir: &Path, shim: bool) -> Option<Finding> {
+        let [first, second] = self.numbers;
+        let (verdict, version) = self.once(bench, dir, first, shim).await?;
         let cured = verdict == Verdict::Bypassed && self.runtime.shim && !shim && {
-            let again = self.once(bench, dir, self.numbers[1], true).await?;
+            let again = self.once(bench, dir, second, true).await;
             again.is_some_and(|(verdict, _)| verdict == Verdict::Ok)
         };
         let cure = match &verdict {
             Verdict::Ok | Verdict::Failed(_) => None,
             Verdict::Refused => Some(self.client.refusal.to_owned()),
-            Verdict::Bypassed if cured => Some(
-                "start the app with `pixtoll run --shim -- …` (tried: it comes through then)"
-                    .to_owned(),
-            ),
+            Verdict::Bypassed if cured => Some(TRIED.to_owned()),
             Verdict::Bypassed => Some(self.client.bypass.to_owned()),
         };
-        Ok(Some(Finding {
+        Some(Finding {
             command: self.command.to_string_lossy().into_owned(),
             client: self.client.name.to_owned(),
             version,
             verdict,
             cure,
-        }))
+        })
     }
 
     async fn once(
@@ -73,27 +65,19 @@ impl Question {
         dir: &Path,
         number: usize,
         shim: bool,
-    ) -> Result<Option<(Verdict, String)>, StartError> {
-        let current = environment::current();
-        let link = Link {
-            proxy: bench.proxy(),
-            app: None,
-            tags: &[],
-            shim,
-        };
-        let plan = wiring::plan(&bench.settings, &current, &link)?;
-        let mut variables = environment::apply(&current, &plan.changes);
+    ) -> Option<(Verdict, String)> {
+        let mut variables = bench.variables(shim);
         let host = host(number);
-        if set_by_user(&current, &variables) {
+        if set_by_user(&variables) {
             variables.insert(REPLICATE.to_owned(), format!("https://{host}"));
         }
         let url = format!("https://{host}/v1/models/{host}");
         let ended = match self.run(dir, &url, &variables).await {
             Ok(ended) => ended,
-            Err(why) => return Ok(Some((Verdict::Failed(why), String::new()))),
+            Err(why) => return Some((Verdict::Failed(why), String::new())),
         };
         if ended.status.code() == Some(ABSENT) {
-            return Ok(None);
+            return None;
         }
         let said = String::from_utf8_lossy(&ended.stdout);
         let asking = said.lines().find_map(|line| line.strip_prefix("asking"));
@@ -103,16 +87,12 @@ impl Question {
             None if self.client.tells && asking.is_none() => Verdict::Failed(last_words(&ended)),
             None => Verdict::Bypassed,
         };
-        Ok(Some((verdict, version)))
+        Some((verdict, version))
     }
 
     async fn run(&self, dir: &Path, url: &str, variables: &Variables) -> Result<Output, String> {
-        let mut program = OsString::new();
-        if let Some((name, text)) = self.client.program {
-            let path = dir.join(name);
-            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-            program = path.into();
-        }
+        let program = self.client.program.map(|(name, _)| dir.join(name));
+        let program = program.unwrap_or_default();
         let arguments = self.client.arguments.iter().map(|word| match *word {
             "{program}" => program.as_os_str(),
             "{url}" => OsStr::new(url),
@@ -133,6 +113,20 @@ impl Question {
             Err(_) => Err(format!("did not end within {} s", PATIENCE.as_secs())),
         }
     }
+}
+
+/// Writes what the clients run into `dir`.
+///
+/// # Errors
+/// Those of the disk.
+pub(super) fn write_programs(questions: &[Question], dir: &Path) -> io::Result<()> {
+    let programs = questions
+        .iter()
+        .filter_map(|question| question.client.program);
+    let programs: BTreeMap<&str, &str> = programs.collect();
+    programs
+        .into_iter()
+        .try_for_each(|(name, text)| std::fs::write(dir.join(name), text))
 }
 
 /// Whether the user has a base URL of Replicate's, which the environment leaves alone.

@@ -48,6 +48,25 @@ fn planned_for(current: &Variables, hosts: &[String]) -> Environment {
     )
 }
 
+/// With the shims.
+fn shimmed(current: &Variables) -> Environment {
+    let (trust, hosts) = (trust(), providers());
+    let shims = Shims {
+        python: PathBuf::from("/state/shim/python"),
+        node: PathBuf::from("/state/shim/preload.cjs"),
+    };
+    let wanted = Wanted {
+        proxy: PROXY.parse().unwrap(),
+        app: None,
+        tags: &[],
+        token: None,
+        trust: &trust,
+        shims: Some(&shims),
+        provider_hosts: &hosts,
+    };
+    plan(current, &wanted)
+}
+
 fn behind(current: &Variables) -> Variables {
     apply(current, &planned(current).changes)
 }
@@ -343,11 +362,12 @@ fn shells_are_quoted_each_in_its_way() {
 
 /// Runs `lines` in a real shell by `eval`, as people do, and gives the environment after it.
 fn evaluated(shell: &str, lines: &str, environment: &Variables) -> Variables {
+    let script = match shell {
+        "fish" => "printf %s \"$LINES_TO_EVALUATE\" | source; set -e LINES_TO_EVALUATE; env -0",
+        _ => "eval \"$LINES_TO_EVALUATE\"; unset LINES_TO_EVALUATE; env -0",
+    };
     let out = Command::new(shell)
-        .args([
-            "-c",
-            "eval \"$LINES_TO_EVALUATE\"; unset LINES_TO_EVALUATE; env -0",
-        ])
+        .args(["-c", script])
         .env_clear()
         .envs(environment)
         .env("PATH", std::env::var_os("PATH").unwrap())
@@ -370,18 +390,52 @@ fn evaluated(shell: &str, lines: &str, environment: &Variables) -> Variables {
 
 #[test]
 fn real_shells_go_in_and_come_back_as_they_were() {
+    let home = tempfile::TempDir::new().unwrap();
     let own = variables(&[
         ("HTTPS_PROXY", "http://me:it's@proxy.corp:3128"),
         ("NO_PROXY", NASTY),
         ("SSL_CERT_DIR", "/my certs"),
         ("no_proxy", ""),
+        ("HOME", home.path().to_str().unwrap()),
+        ("PYTHONPATH", "/mine:/yours"),
     ]);
-    for shell in ["sh", "bash"] {
-        let inside = evaluated(shell, &shell_lines(Shell::Sh, &planned(&own).changes), &own);
-        assert_eq!(inside, behind(&own), "{shell}");
-        let outside = evaluated(shell, &shell_lines(Shell::Sh, &take_back(&inside)), &inside);
+    for (shell, words) in [
+        ("sh", Shell::Sh),
+        ("bash", Shell::Bash),
+        ("fish", Shell::Fish),
+    ] {
+        if shell == "fish" && Command::new(shell).arg("--version").output().is_err() {
+            eprintln!("there is no fish here, so it was not asked; `tests/run` brings it");
+            continue;
+        }
+        let changes = shimmed(&own).changes;
+        let inside = evaluated(shell, &shell_lines(words, &changes), &own);
+        assert_eq!(inside, apply(&own, &changes), "{shell}");
+        let outside = evaluated(shell, &shell_lines(words, &take_back(&inside)), &inside);
         assert_eq!(outside, own, "{shell}");
     }
+}
+
+#[test]
+fn shims_come_only_where_they_are_asked_for_and_go_again() {
+    let own = variables(&[("PYTHONPATH", "/mine"), ("HOME", "/me")]);
+    assert_eq!(behind(&own)["PYTHONPATH"], "/mine");
+    let inside = apply(&own, &shimmed(&own).changes);
+    assert_eq!(inside["PYTHONPATH"], "/state/shim/python:/mine");
+    assert_eq!(
+        inside["NODE_OPTIONS"],
+        "--require \"/state/shim/preload.cjs\""
+    );
+    assert_eq!(apply(&inside, &take_back(&inside)), own);
+    // Below a pixtoll with shims, one without them has none.
+    assert_eq!(behind(&inside), behind(&own));
+    // What the user never had from us is not given back.
+    let mut without = behind(&own);
+    without.remove("PYTHONPATH");
+    assert_eq!(
+        apply(&without, &take_back(&without)),
+        variables(&[("HOME", "/me")])
+    );
 }
 
 #[test]
