@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::child::{self, Bypass, Watch};
-use super::environment;
+use super::environment::{self, Change, Variables};
 use super::receipt::Receipt;
 use super::wiring::{self, Link};
 use super::{Global, complain, load};
-use crate::app::{App, Extras, Presence, StartError};
-use crate::config::Settings;
+use crate::app::{App, Extras, Presence, SIM_KEY, StartError};
+use crate::config::{Settings, key_variables};
 use crate::upstream::dial;
 
 /// The fault is ours and not the command's.
@@ -80,7 +80,10 @@ async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> 
         tags: joined.map_or(&[], |_| &args.tags),
         shim: args.shim,
     };
-    let plan = wiring::plan(&settings, &current, &link)?;
+    let mut plan = wiring::plan(&settings, &current, &link)?;
+    if global.sim {
+        plan.changes.extend(simulated_keys(&current));
+    }
     for warning in &plan.warnings {
         eprintln!("pixtoll: {warning}");
     }
@@ -104,7 +107,7 @@ async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> 
         .iter()
         .filter(|bypass| bypass.provider)
         .collect();
-    let mut receipt = Receipt::new(joined.is_some());
+    let mut receipt = Receipt::new(joined.is_some(), global.sim);
     for line in log.lines() {
         receipt.take(&line, instance.as_deref(), &name);
     }
@@ -114,7 +117,7 @@ async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> 
 }
 
 /// The configuration, with the proxy that the user's environment names as the way out.
-fn settings(global: &Global, current: &environment::Variables) -> Result<Settings, StartError> {
+fn settings(global: &Global, current: &Variables) -> Result<Settings, StartError> {
     let mut settings = load(global)?;
     if settings.upstream_proxy.is_none()
         && let Some(upstream) = environment::upstream_proxy(current)
@@ -150,6 +153,16 @@ async fn start(
         eprintln!("pixtoll: {warning}");
     }
     Ok(app)
+}
+
+/// Keys for simulated providers: an app that has none starts all the same, and one that passes the
+/// proxy by has none that would be charged.
+fn simulated_keys(current: &Variables) -> impl Iterator<Item = Change> {
+    let names = key_variables(|name| current.contains_key(name));
+    names.into_iter().map(|name| Change {
+        name: name.to_owned(),
+        value: Some(SIM_KEY.to_owned()),
+    })
 }
 
 /// The providers' addresses, as far as their names resolve here: connections to them that do not

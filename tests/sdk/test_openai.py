@@ -185,3 +185,15 @@ def test_azure_by_the_address_that_its_own_variable_names(rig):
     decisions = rig.decisions()
     assert decisions[0]["asked"]["model"] == "azure/gpt-image-2.5-flare"
     assert nano(decisions) == bill["nano_usd"]
+
+
+def test_a_simulation_takes_no_key_and_says_that_nothing_was_billed(rig):
+    """`--sim`: the client finds a key that opens nothing, and an app's own key is not lent to it."""
+    del rig.environment["OPENAI_API_KEY"]
+    shows = "import os; from openai import OpenAI; OpenAI().images.generate(model='gpt-image-2', prompt='x'); print(os.environ['OPENAI_API_KEY'])"
+    for own in ({}, {"OPENAI_API_KEY": "sk-canary-of-the-app"}):
+        keys = {name: value for name, value in rig.environment.items() if "canary" not in value}
+        rig.environment = keys | own
+        done = rig.run(sys.executable, "-c", shows, options=["--sim"])
+        assert done.stdout == "sk-simulated\n" and "nothing was billed" in done.stderr
+    assert rig.sim.bills() == []

@@ -33,7 +33,7 @@ pub(super) async fn watch(
         ));
     }
     let mut variables = bench.variables(shim);
-    for name in key_variables() {
+    for name in key_variables(|name| variables.contains_key(name)) {
         variables.insert(name.to_owned(), NO_KEY.to_owned());
     }
     let ourselves = std::env::current_exe().map_err(|error| wrong(error.to_string(), ""))?;

@@ -130,10 +130,9 @@ pub(super) fn write_programs(questions: &[Question], dir: &Path) -> io::Result<(
 }
 
 /// Whether the user has a base URL of Replicate's, which the environment leaves alone.
-fn set_by_user(current: &Variables, planned: &Variables) -> bool {
-    planned
-        .get(REPLICATE)
-        .is_some_and(|url| current.get(REPLICATE) == Some(url))
+fn set_by_user(planned: &Variables) -> bool {
+    let users = std::env::var(REPLICATE).ok();
+    users.is_some() && planned.get(REPLICATE) == users.as_ref()
 }
 
 /// What is known of the question that went to `host`; `None`: nothing came of it.
