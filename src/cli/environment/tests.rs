@@ -372,6 +372,7 @@ fn evaluated(shell: &str, lines: &str, environment: &Variables) -> Variables {
         .envs(environment)
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("LINES_TO_EVALUATE", lines)
+        .env("LC_ALL", "C.UTF-8")
         .output()
         .unwrap();
     assert!(
@@ -380,7 +381,9 @@ fn evaluated(shell: &str, lines: &str, environment: &Variables) -> Variables {
         String::from_utf8_lossy(&out.stderr)
     );
     let text = String::from_utf8(out.stdout).unwrap();
-    let added = ["PATH", "PWD", "SHLVL", "_", "OLDPWD"];
+    let added = [
+        "PATH", "PWD", "SHLVL", "_", "OLDPWD", "USER", "LC_CTYPE", "LC_ALL",
+    ];
     text.split('\0')
         .filter_map(|pair| pair.split_once('='))
         .filter(|(name, _)| !added.contains(name))
