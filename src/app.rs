@@ -481,7 +481,7 @@ async fn simulate() -> Result<Sim, StartError> {
 }
 
 /// A key that opens nothing, for simulated providers.
-const SIM_KEY: &str = "sk-simulated";
+pub const SIM_KEY: &str = "sk-simulated";
 
 fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
     let destination = |upstream: &config::Upstream| Destination {

@@ -4,13 +4,13 @@ mod client;
 mod story;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
 
+use super::scratch::Scratch;
 use super::tail::{Style, line, terminal_style};
 use super::{DONE, FAILED, Global, complain, serve};
 use crate::app::{App, Extras, StartError};
@@ -38,27 +38,9 @@ fn wrong(error: impl std::fmt::Display) -> StartError {
     StartError(vec![Problem::anywhere("demo", error.to_string())])
 }
 
-/// A directory of the demo's own, removed at its end: nothing here touches the user's ledger.
-struct Stage(PathBuf);
-
-impl Stage {
-    fn set() -> Result<Stage, StartError> {
-        let dir = std::env::temp_dir().join(format!("pixtoll-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)
-            .map_err(|error| wrong(format!("{}: {error}", dir.display())))?;
-        Ok(Stage(dir))
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 async fn play(keep: bool) -> Result<bool, StartError> {
-    let stage = Stage::set()?;
-    let mut settings = Settings::defaults(stage.0.clone());
+    let stage = Scratch::new("demo").map_err(wrong)?;
+    let mut settings = Settings::defaults(stage.path().to_owned());
     settings.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     settings.dashboard = None;
     settings.plugins = plugins();

@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::environment::{self, Shell, Variables, Wanted};
-use super::{DONE, FAILED, Global, bundle, complain, envelope, load};
+use super::environment::{self, Shell, Variables};
+use super::wiring::{self, Link};
+use super::{DONE, FAILED, Global, complain, envelope, failed, load};
 use crate::app::Presence;
-use crate::proxy::authority::{Authority, OwnCa};
 
 #[derive(Debug, Args)]
 pub(crate) struct EnvArgs {
@@ -22,6 +22,9 @@ pub(crate) struct EnvArgs {
     /// Tags for rules, comma-separated
     #[arg(long, value_delimiter = ',')]
     tags: Vec<String>,
+    /// Also brings clients along that read no proxy variables, as `run --shim` does
+    #[arg(long)]
+    shim: bool,
 }
 
 pub(super) fn run(args: &EnvArgs, global: &Global) -> u8 {
@@ -48,47 +51,17 @@ pub(super) fn run(args: &EnvArgs, global: &Global) -> u8 {
         );
         return FAILED;
     };
-    let own = settings.ca.as_ref().map(|files| OwnCa {
-        cert: files.cert.clone(),
-        key: files.key.clone(),
-    });
-    let hosts = settings.intercepted_hosts();
-    let trust = Authority::open(&settings.ca_dir(), &hosts, own)
-        .map_err(|error| error.to_string())
-        .and_then(|ca| {
-            let previous = environment::previous_trust(&current);
-            bundle::write(
-                &settings.ca_dir(),
-                &ca.ca_pem(),
-                &ca.ca_pem_path(),
-                &previous,
-            )
-            .map_err(|error| error.to_string())
-        });
-    let trust = match trust {
-        Ok(trust) => trust,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return FAILED;
-        }
+    let link = Link {
+        proxy,
+        app: args.app.as_deref(),
+        tags: &args.tags,
+        shim: args.shim,
     };
-    let token = args
-        .app
-        .as_ref()
-        .and_then(|app| settings.apps.get(app))
-        .and_then(|app| app.token.as_ref());
-    let plan = environment::plan(
-        &current,
-        &Wanted {
-            proxy,
-            app: args.app.as_deref(),
-            tags: &args.tags,
-            token: token.map(|token| token.expose()),
-            trust: &trust,
-            provider_hosts: &hosts,
-        },
-    );
-    for warning in trust.warnings.iter().chain(&plan.warnings) {
+    let plan = match wiring::plan(&settings, &current, &link) {
+        Ok(plan) => plan,
+        Err(error) => return failed("env", global, FAILED, &error.0),
+    };
+    for warning in &plan.warnings {
         eprintln!("warning: {warning}");
     }
     if global.json {

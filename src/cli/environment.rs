@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::bundle::{Previous, TrustFiles};
+use super::shim::Shims;
 
 /// Where to send requests. `HTTP_PROXY` in capitals is what Ruby reads, for https too.
 const PROXIES: [&str; 6] = [
@@ -46,6 +47,9 @@ const DIRECTORIES: [&str; 1] = ["SSL_CERT_DIR"];
 const NODE_SWITCH: &str = "NODE_USE_ENV_PROXY";
 /// Base URLs of clients that go past every proxy, with the provider that each leads to.
 const BASE_URLS: [(&str, &str); 1] = [("REPLICATE_BASE_URL", "replicate")];
+/// By which shims are found.
+const PYTHON_PATH: &str = "PYTHONPATH";
+const NODE_OPTIONS: &str = "NODE_OPTIONS";
 /// Says that a process runs behind pixtoll.
 pub const ACTIVE: &str = "PIXTOLL_ACTIVE";
 /// What the user had before, for the way back and for one pixtoll below another.
@@ -77,6 +81,8 @@ pub struct Wanted<'a> {
     /// there is a password too.
     pub token: Option<&'a str>,
     pub trust: &'a TrustFiles,
+    /// For clients that read no variables; only where they were asked for.
+    pub shims: Option<&'a Shims>,
     /// Hosts that must come through the proxy.
     pub provider_hosts: &'a [String],
 }
@@ -139,6 +145,7 @@ fn names() -> impl Iterator<Item = &'static str> {
         .chain(REPLACING)
         .chain(DIRECTORIES)
         .chain(BASE_URLS.map(|(name, _)| name))
+        .chain([PYTHON_PATH, NODE_OPTIONS])
 }
 
 /// The environment as it was before any pixtoll changed it. What the user has set since stays.
@@ -206,14 +213,21 @@ pub fn plan(current: &Variables, wanted: &Wanted<'_>) -> Environment {
     values.extend(DIRECTORIES.map(|name| (name, None)));
     let bases = base_urls(&original, wanted);
     values.extend(bases.iter().map(|(name, url)| (*name, Some(url.as_str()))));
+    let shims = shims(&original, wanted);
+    values.extend(
+        shims
+            .iter()
+            .map(|(name, text)| (*name, Some(text.as_str()))),
+    );
 
     let saved = Saved {
         ours: values
             .iter()
             .filter_map(|(_, value)| value.map(str::to_owned))
             .collect(),
-        before: names()
-            .filter_map(|name| Some((name.to_owned(), original.get(name)?.clone())))
+        before: values
+            .iter()
+            .filter_map(|(name, _)| Some(((*name).to_owned(), original.get(*name)?.clone())))
             .collect(),
     };
     let saved = serde_json::to_string(&saved).unwrap_or_default();
@@ -226,6 +240,12 @@ pub fn plan(current: &Variables, wanted: &Wanted<'_>) -> Environment {
             "your environment names the proxy {}: pixtoll goes on through it",
             without_credentials(&upstream.url)
         ));
+    }
+    // What another pixtoll set and this one does not goes back to what it was.
+    for name in names().filter(|name| original.get(*name) != current.get(*name)) {
+        if !values.iter().any(|(named, _)| *named == name) {
+            values.push((name, original.get(name).map(String::as_str)));
+        }
     }
     let change = |(name, value): (&str, Option<&str>)| Change {
         name: name.to_owned(),
@@ -290,6 +310,20 @@ fn base_urls(original: &Variables, wanted: &Wanted<'_>) -> Vec<(&'static str, St
         .filter(|(name, _)| set(original, name).is_none())
         .map(|(name, provider)| (*name, format!("http://{address}{app}/{provider}")))
         .collect()
+}
+
+/// The variables by which runtimes load our shims.
+fn shims(original: &Variables, wanted: &Wanted<'_>) -> Vec<(&'static str, String)> {
+    let Some(shims) = wanted.shims else {
+        return Vec::new();
+    };
+    vec![
+        (PYTHON_PATH, shims.python_path(set(original, PYTHON_PATH))),
+        (
+            NODE_OPTIONS,
+            shims.node_options(set(original, NODE_OPTIONS)),
+        ),
+    ]
 }
 
 /// An unspecified address is reached over loopback.

@@ -9,9 +9,11 @@ mod ca;
 mod check;
 pub mod child;
 mod demo;
+mod doctor;
 mod env;
 mod envelope;
 pub mod environment;
+mod fence;
 mod paint;
 mod price;
 mod prices;
@@ -19,10 +21,13 @@ mod quoted;
 mod receipt;
 mod rule_test;
 mod run;
+mod scratch;
 mod serve;
+pub mod shim;
 mod sim;
 mod table;
 pub mod tail;
+mod wiring;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -118,6 +123,14 @@ enum Command {
         after_help = "Example:\n  pixtoll prices list stability\n  pixtoll prices show gpt-image-2"
     )]
     Prices(prices::PricesCommand),
+    /// Which clients come through the proxy, which refuse its certificate or pass it by, and the cure
+    #[command(
+        after_help = "Example:\n  pixtoll doctor\n  pixtoll doctor ./venv/bin/python node\n  pixtoll doctor -- python app.py"
+    )]
+    Doctor(doctor::DoctorArgs),
+    /// A command that cannot connect to port 443: what `doctor` keeps from real providers
+    #[command(hide = true)]
+    Fence(fence::FenceArgs),
     /// The local certificate authority
     #[command(subcommand, after_help = "Example:\n  pixtoll ca path")]
     Ca(ca::CaCommand),
@@ -154,6 +167,8 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(args, &global).await,
         Command::Env(args) => env::run(&args, &global),
         Command::Demo(args) => demo::run(args, &global).await,
+        Command::Doctor(args) => doctor::run(args, &global).await,
+        Command::Fence(args) => fence::run(&args),
         Command::Check => check::run(&global),
         Command::Test(args) => rule_test::run(args, &global).await,
         Command::Price(args) => price::run(&args, &global),

@@ -12,6 +12,8 @@ use crate::money::Usd;
 #[derive(Debug, Default)]
 pub(super) struct Receipt {
     joined: bool,
+    /// The providers were simulated: the sums are what it would have cost.
+    sim: bool,
     calls: u64,
     from_memory: u64,
     moved: u64,
@@ -28,9 +30,10 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
-    pub(super) fn new(joined: bool) -> Receipt {
+    pub(super) fn new(joined: bool, sim: bool) -> Receipt {
         Receipt {
             joined,
+            sim,
             ..Receipt::default()
         }
     }
@@ -123,19 +126,23 @@ impl fmt::Display for Receipt {
             if self.bypasses.is_empty() && self.troubles.is_empty() {
                 writeln!(
                     f,
-                    "  if the app made some, it does not read the proxy variables: give it a base URL of `pixtoll serve`"
+                    "  if the app made some, it does not read the proxy variables: `pixtoll doctor` asks your interpreters and names each cure"
                 )?;
             }
         } else {
             writeln!(
                 f,
-                "pixtoll: {} call{} · {} from memory · {} moved · spent {} · saved {}",
+                "pixtoll: {} call{} · {} from memory · {} moved · spent {} · saved {}{}",
                 self.calls,
                 plural(self.calls),
                 self.from_memory,
                 self.moved,
                 self.spent.pretty(),
-                self.saved.pretty()
+                self.saved.pretty(),
+                match self.sim {
+                    true => " · all simulated, nothing was billed",
+                    false => "",
+                }
             )?;
         }
         if self.from_memory > 0 {
@@ -180,7 +187,8 @@ impl fmt::Display for Receipt {
         for bypass in &self.bypasses {
             writeln!(
                 f,
-                "  ! past the proxy: {bypass}: this client reads no proxy variables; give it a base URL"
+                "  ! past the proxy: {bypass}: this client reads no proxy variables; `run --shim` brings Python's and Node's along, \
+                 a base URL any other"
             )?;
         }
         if self.joined {
@@ -206,7 +214,7 @@ mod tests {
 
     #[test]
     fn sums_are_exact_and_only_this_runs() {
-        let mut receipt = Receipt::new(false);
+        let mut receipt = Receipt::new(false, false);
         receipt.take(
             &call("provider", "openai/gpt-image-2", 0.1),
             Some("me"),
@@ -236,8 +244,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_simulated_is_said_to_have_cost_nothing() {
+        let mut receipt = Receipt::new(false, true);
+        receipt.take(
+            &call("provider", "openai/gpt-image-2", 0.1),
+            Some("me"),
+            "python",
+        );
+        let text = receipt.to_string();
+        assert!(text.contains("nothing was billed"), "{text}");
+    }
+
+    #[test]
+    fn a_bypass_is_told_with_its_cure() {
+        let bypass = Bypass {
+            pid: 42,
+            command: "python3".to_owned(),
+            remote: "192.0.2.1:443".parse().unwrap(),
+            provider: true,
+        };
+        let mut receipt = Receipt::new(false, false);
+        receipt.bypassed(&[&bypass]);
+        let text = receipt.to_string();
+        assert!(text.contains("past the proxy: python3 (pid 42)"), "{text}");
+        assert!(text.contains("`run --shim`"), "{text}");
+    }
+
+    #[test]
     fn troubles_come_with_their_cure() {
-        let mut receipt = Receipt::new(false);
+        let mut receipt = Receipt::new(false, false);
         let mut failed = call("", "", 0.0);
         failed["answered"] = Value::Null;
         failed["asked"]["model"] = "openai/dall-e-3".into();
@@ -251,7 +286,7 @@ mod tests {
         );
         assert!(text.contains("`--plugin retired_models`"), "{text}");
         assert!(
-            Receipt::new(false)
+            Receipt::new(false, false)
                 .to_string()
                 .contains("no image calls seen")
         );

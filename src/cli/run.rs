@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::child::{self, Bypass, Watch};
-use super::environment::{self, Environment, Wanted};
+use super::environment::{self, Change, Variables};
 use super::receipt::Receipt;
-use super::{Global, bundle, complain, load};
-use crate::app::{App, Extras, Presence, StartError};
-use crate::config::{Problem, Settings};
-use crate::proxy::authority::{Authority, OwnCa};
+use super::wiring::{self, Link};
+use super::{Global, complain, load};
+use crate::app::{App, Extras, Presence, SIM_KEY, StartError};
+use crate::config::{Settings, key_variables};
 use crate::upstream::dial;
 
 /// The fault is ours and not the command's.
@@ -31,6 +31,10 @@ pub(crate) struct RunArgs {
     /// Tags for rules, comma-separated
     #[arg(long, value_delimiter = ',')]
     tags: Vec<String>,
+    /// Also brings clients along that read no proxy variables: Python's aiohttp and replicate, Node
+    /// before 22.21. A small file of ours is loaded into Python and Node for that
+    #[arg(long)]
+    shim: bool,
     /// The command and its arguments
     #[arg(
         required = true,
@@ -51,10 +55,6 @@ pub(super) async fn run(args: RunArgs, global: &Global) -> u8 {
     }
 }
 
-fn ours(error: impl std::fmt::Display) -> StartError {
-    StartError(vec![Problem::anywhere("run", error.to_string())])
-}
-
 async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> {
     let current = environment::current();
     let settings = settings(global, &current)?;
@@ -73,12 +73,17 @@ async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> 
             (app.address, Some(app))
         }
     };
-    let plan = plan(
-        &settings,
-        &current,
-        address,
-        joined.map(|_| (name.as_str(), args.tags.as_slice())),
-    )?;
+    // Our own proxy knows its app; one that serves others too is told in the proxy's URL.
+    let link = Link {
+        proxy: address,
+        app: joined.map(|_| name.as_str()),
+        tags: joined.map_or(&[], |_| &args.tags),
+        shim: args.shim,
+    };
+    let mut plan = wiring::plan(&settings, &current, &link)?;
+    if global.sim {
+        plan.changes.extend(simulated_keys(&current));
+    }
     for warning in &plan.warnings {
         eprintln!("pixtoll: {warning}");
     }
@@ -102,7 +107,7 @@ async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> 
         .iter()
         .filter(|bypass| bypass.provider)
         .collect();
-    let mut receipt = Receipt::new(joined.is_some());
+    let mut receipt = Receipt::new(joined.is_some(), global.sim);
     for line in log.lines() {
         receipt.take(&line, instance.as_deref(), &name);
     }
@@ -112,7 +117,7 @@ async fn behind_proxy(args: RunArgs, global: &Global) -> Result<u8, StartError> 
 }
 
 /// The configuration, with the proxy that the user's environment names as the way out.
-fn settings(global: &Global, current: &environment::Variables) -> Result<Settings, StartError> {
+fn settings(global: &Global, current: &Variables) -> Result<Settings, StartError> {
     let mut settings = load(global)?;
     if settings.upstream_proxy.is_none()
         && let Some(upstream) = environment::upstream_proxy(current)
@@ -150,43 +155,14 @@ async fn start(
     Ok(app)
 }
 
-fn plan(
-    settings: &Settings,
-    current: &environment::Variables,
-    proxy: SocketAddr,
-    named: Option<(&str, &[String])>,
-) -> Result<Environment, StartError> {
-    let own = settings.ca.as_ref().map(|files| OwnCa {
-        cert: files.cert.clone(),
-        key: files.key.clone(),
-    });
-    let hosts = settings.intercepted_hosts();
-    let authority = Authority::open(&settings.ca_dir(), &hosts, own).map_err(ours)?;
-    let previous = environment::previous_trust(current);
-    let trust = bundle::write(
-        &settings.ca_dir(),
-        &authority.ca_pem(),
-        &authority.ca_pem_path(),
-        &previous,
-    )
-    .map_err(ours)?;
-    let (app, tags) = named.unzip();
-    let token = app
-        .and_then(|app| settings.apps.get(app))
-        .and_then(|app| app.token.as_ref());
-    let mut plan = environment::plan(
-        current,
-        &Wanted {
-            proxy,
-            app,
-            tags: tags.unwrap_or_default(),
-            token: token.map(|token| token.expose()),
-            trust: &trust,
-            provider_hosts: &hosts,
-        },
-    );
-    plan.warnings.splice(0..0, trust.warnings);
-    Ok(plan)
+/// Keys for simulated providers: an app that has none starts all the same, and one that passes the
+/// proxy by has none that would be charged.
+fn simulated_keys(current: &Variables) -> impl Iterator<Item = Change> {
+    let names = key_variables(|name| current.contains_key(name));
+    names.into_iter().map(|name| Change {
+        name: name.to_owned(),
+        value: Some(SIM_KEY.to_owned()),
+    })
 }
 
 /// The providers' addresses, as far as their names resolve here: connections to them that do not

@@ -383,6 +383,18 @@ fn key_over_plain_http(field: &Field<'_>, provider: &Provider, reader: &mut Read
     }
 }
 
+/// The variables to give a key in for a try: those that are set, since an app may choose its provider
+/// by them; where none is, the first of every provider.
+pub fn key_variables(is_set: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let all = KNOWN.iter().flat_map(|known| known.key_from).copied();
+    let set: Vec<_> = all.filter(|name| is_set(name)).collect();
+    if !set.is_empty() {
+        return set;
+    }
+    let firsts = KNOWN.iter().filter_map(|known| known.key_from.first());
+    firsts.copied().collect()
+}
+
 /// Keys from the variables that the providers' own tools read.
 fn usual_keys(providers: &mut Providers, reader: &mut Reader<'_>) {
     for known in KNOWN {

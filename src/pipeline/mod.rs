@@ -217,20 +217,21 @@ impl Pipeline {
     pub fn distrusted(&self, distrust: Distrust) {
         let app = distrust.app.as_deref().unwrap_or("a client");
         let text = format!(
-            "{app} did not accept pixtoll's certificate for {} ({}): start it with `pixtoll run --`, or see `pixtoll env`",
+            "{app} did not accept pixtoll's certificate for {} ({}): start it with `pixtoll run --`; if it was, it trusts \
+             a store of its own, and `pixtoll doctor` names the cure",
             distrust.host, distrust.how
         );
-        self.notice(NoticeKind::Refused, NoticeLevel::Warning, text);
+        let notice = self.noticed(NoticeKind::Refused, NoticeLevel::Warning, text);
+        self.log.notice(&notice.with("host", distrust.host));
     }
 
     /// Writes a notice to the log.
     pub fn notice(&self, kind: NoticeKind, level: NoticeLevel, text: impl Into<String>) {
-        self.log.notice(&Notice::new(
-            Timestamp::now(),
-            Arc::clone(&self.policy.instance),
-            kind,
-            level,
-            text,
-        ));
+        self.log.notice(&self.noticed(kind, level, text));
+    }
+
+    fn noticed(&self, kind: NoticeKind, level: NoticeLevel, text: impl Into<String>) -> Notice {
+        let instance = Arc::clone(&self.policy.instance);
+        Notice::new(Timestamp::now(), instance, kind, level, text)
     }
 }

@@ -7,7 +7,9 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http::{Request, StatusCode};
@@ -34,6 +36,8 @@ use crate::upstream::Destination;
 pub(super) struct Inside {
     caller: Caller,
     place: Option<Target>,
+    /// A request came through.
+    used: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +63,7 @@ impl Inside {
                     port,
                 },
             }),
+            used: Arc::default(),
         }
     }
 
@@ -67,12 +72,17 @@ impl Inside {
         Inside {
             caller,
             place: None,
+            used: Arc::default(),
         }
     }
 }
 
 /// The first byte of a TLS record that holds a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// GnuTLS and some others end the handshake, look at the certificate then, and leave. Who leaves
+/// later without a request had a connection to spare.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 
 /// Serves what comes through the tunnel.
 pub(super) async fn serve(proxy: Arc<Proxy>, upgraded: Upgraded, inside: Inside, closing: Closing) {
@@ -114,10 +124,19 @@ async fn secure(
     };
     let (_, connection) = tls.get_ref();
     let sni = connection.server_name().map(str::to_ascii_lowercase);
+    let begun = Instant::now();
+    let (caller, used) = (inside.caller.clone(), Arc::clone(&inside.used));
     if connection.alpn_protocol() == Some(b"h2") {
-        two(proxy, tls, inside, sni, closing).await;
+        two(Arc::clone(&proxy), tls, inside, sni, closing).await;
     } else {
-        one(proxy, tls, inside, true, sni, closing).await;
+        one(Arc::clone(&proxy), tls, inside, true, sni, closing).await;
+    }
+    if !used.load(Ordering::Relaxed) && begun.elapsed() < SECOND_THOUGHTS {
+        let how = "it hung up after the handshake".to_owned();
+        proxy
+            .pipeline
+            .get()
+            .distrusted(distrust(&target, &caller, how));
     }
 }
 
@@ -130,11 +149,16 @@ fn distrusted(proxy: &Proxy, target: &Target, caller: &Caller, error: &io::Error
     } else {
         "it hung up"
     };
-    proxy.pipeline.get().distrusted(Distrust {
+    let distrust = distrust(target, caller, how.to_owned());
+    proxy.pipeline.get().distrusted(distrust);
+}
+
+fn distrust(target: &Target, caller: &Caller, how: String) -> Distrust {
+    Distrust {
         host: target.destination.host.to_string(),
         app: caller.app.as_deref().map(str::to_owned),
-        how: how.to_owned(),
-    });
+        how,
+    }
 }
 
 async fn one<S>(
@@ -191,7 +215,7 @@ async fn two<S>(
         .max_send_buf_size(1 << 20)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
-        .keep_alive_interval(std::time::Duration::from_secs(30))
+        .keep_alive_interval(Duration::from_secs(30))
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
@@ -216,7 +240,12 @@ async fn request_inside(
     if let Err(fault) = guard::check(&request) {
         return fault.answer();
     }
-    let Inside { caller, place } = inside;
+    let Inside {
+        caller,
+        place,
+        used,
+    } = inside;
+    used.store(true, Ordering::Relaxed);
     let Some(target) = place else {
         return gateway::route(&proxy, request, caller).await;
     };

@@ -82,6 +82,10 @@ pub(super) trait Order: Send {
         0
     }
     fn answer(&self, behaviour: &Behaviour, shared: &Shared, id: &str) -> Answer;
+    /// Another model that works on it and is billed beside it: its name, nano-dollars.
+    fn beside(&self, _behaviour: &Behaviour) -> Option<(&str, i64)> {
+        None
+    }
     /// What is said of it where it is worked on as a job; `None`: it is answered at once.
     fn job(&self, _behaviour: &Behaviour, _shared: &Shared, _id: &str) -> Option<queued::Pages> {
         None
@@ -428,22 +432,30 @@ fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, s
     } else {
         0
     };
-    if nano_usd == 0 {
-        return;
-    }
+    let drawn = (
+        order.model(),
+        if drawn { order.images() } else { 0 },
+        nano_usd,
+    );
+    let beside = order
+        .beside(behaviour)
+        .map(|(model, cost)| (model, 0, cost));
     let credential = CREDENTIALS
         .iter()
         .find_map(|name| arrived.headers.get(*name));
-    shared.books.lock().bills.push(Bill {
+    let charges = [Some(drawn), beside].into_iter().flatten();
+    let bills = charges.filter(|(.., nano_usd)| *nano_usd != 0);
+    let bills = bills.map(|(model, images, nano_usd)| Bill {
         id: id.to_owned(),
         at: jiff::Timestamp::now(),
         provider: order.provider(),
-        model: order.model().to_owned(),
-        images: if drawn { order.images() } else { 0 },
+        model: model.to_owned(),
+        images,
         nano_usd,
         outcome: behaviour.fault.word(),
         authorization_digest: short_digest(credential.map_or(&[][..], |value| value.as_bytes())),
     });
+    shared.books.lock().bills.extend(bills);
 }
 
 /// Waits as the behaviour says.

@@ -22,6 +22,7 @@ use crate::task::Tasks;
 use crate::wire::multipart::{self, Part};
 
 mod jobs;
+mod responses;
 
 const IMAGES: &str = "/openai/v1/images/generations";
 const SD3: &str = "/stability/v2beta/stable-image/generate/sd3";

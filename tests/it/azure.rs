@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Rig, cat};
 
-const HOST: &str = "contoso-img.openai.azure.com";
+pub(crate) const HOST: &str = "contoso-img.openai.azure.com";
 const VERSION: &str = "api-version=2025-04-01-preview";
 
 /// A pixtoll whose user has a resource at Azure.
-async fn rig(lua: Option<&str>) -> Rig {
+pub(crate) async fn rig(lua: Option<&str>) -> Rig {
     rig_with(&[], lua).await
 }
 
@@ -37,7 +37,7 @@ async fn generate(rig: &Rig, path: &str, body: &Value) -> Answer {
         .await
 }
 
-fn deployment(name: &str) -> String {
+pub(crate) fn deployment(name: &str) -> String {
     format!("/openai/deployments/{name}/images/generations?{VERSION}")
 }
 

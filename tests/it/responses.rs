@@ -105,7 +105,13 @@ async fn a_rule_moves_a_forced_picture_and_leaves_a_conversation_where_it_is() {
     assert_eq!(moved.json()["output"][0]["type"], "image_generation_call");
     let mut body = forced();
     body["tool_choice"] = json!("auto");
-    respond(&rig, &body).await;
+    assert_eq!(respond(&rig, &body).await.status(), 200);
     let bills = rig.sim().bills();
-    assert_eq!((bills.len(), bills[0].provider), (1, "stability"));
+    let billed: Vec<(&str, &str)> = bills
+        .iter()
+        .map(|b| (b.provider, b.model.as_str()))
+        .collect();
+    let drawn = ("openai", "gpt-image-2.6-flare");
+    let moved = ("stability", "sd3.5-medium");
+    assert_eq!(billed, [moved, drawn, ("openai", "gpt-5.2")]);
 }

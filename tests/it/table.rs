@@ -17,13 +17,21 @@ const BEGIN: &str = "<!-- callers by providers -->\n";
 const END: &str = "<!-- end of callers by providers -->";
 
 /// Providers that have simulators which share no code with our dialects.
-const PROVIDERS: [&str; 6] = ["openai", "google", "stability", "bfl", "fal", "replicate"];
+const PROVIDERS: [&str; 7] = [
+    "openai",
+    "azure",
+    "google",
+    "stability",
+    "bfl",
+    "fal",
+    "replicate",
+];
 
 /// A way to ask for a picture of 1024x1024.
 struct Caller {
     name: &'static str,
     host: &'static str,
-    path: &'static str,
+    path: String,
     key: &'static str,
     body: Body,
     picture: Place,
@@ -69,10 +77,17 @@ fn callers() -> Vec<Caller> {
     let mut events = boat.clone();
     events["stream"] = json!(true);
     events["partial_images"] = json!(1);
-    let caller = |name, host, path, key, body, picture| Caller {
+    let mut tool = json!({
+        "model": "gpt-5.2", "input": "a boat", "tool_choice": {"type": "image_generation"},
+        "tools": [{"type": "image_generation", "model": "gpt-image-2.6-flare", "size": "1024x1024", "quality": "low"}],
+    });
+    let responses = tool.clone();
+    tool["stream"] = json!(true);
+    let at_azure = crate::azure::deployment("gpt-image-2.5-flare");
+    let caller = |name, host, path: &str, key, body, picture| Caller {
         name,
         host,
-        path,
+        path: path.to_owned(),
         key,
         body,
         picture,
@@ -115,6 +130,30 @@ fn callers() -> Vec<Caller> {
                 Place::At("/data/0/b64_json"),
             )
         },
+        caller(
+            "OpenAI, Responses",
+            openai,
+            "/v1/responses",
+            bearer,
+            Body::Json(responses),
+            Place::At("/output/0/result"),
+        ),
+        caller(
+            "OpenAI, Responses streamed",
+            openai,
+            "/v1/responses",
+            bearer,
+            Body::Json(tool),
+            Place::Event("/response/output/0/result"),
+        ),
+        caller(
+            "Azure OpenAI",
+            crate::azure::HOST,
+            &at_azure,
+            "api-key: azure-canary",
+            Body::Json(json!({"prompt": "a boat", "size": "1024x1024", "quality": "low"})),
+            Place::At("/data/0/b64_json"),
+        ),
         caller(
             "Gemini",
             gemini,
@@ -328,7 +367,7 @@ async fn file(rig: &Rig, caller: &Caller, told: &Value) -> Result<Vec<u8>, Strin
 async fn picture(rig: &Rig, caller: &Caller, to: &ModelId) -> Result<Vec<u8>, String> {
     let (content_type, body) = caller.body.worded();
     let more = format!("Content-Type: {content_type}\r\nx-pixtoll-app: {to}\r\n");
-    let place = (caller.host, caller.path);
+    let place = (caller.host, caller.path.as_str());
     let answer = ask(rig, caller, "POST", place, &more, &body).await;
     if answer.status() >= 300 {
         return Err(answer.text());
@@ -415,9 +454,8 @@ fn drawn_as_asked(caller: &Caller, to: &ModelId, file: &[u8], decision: &Value) 
 
 #[tokio::test]
 async fn every_caller_is_served_by_every_provider_as_the_readme_says() {
-    let rig =
-        Rig::with_rule("return { on_request = function(call) return call:route(call.app) end }")
-            .await;
+    let rule = "return { on_request = function(call) return call:route(call.app) end }";
+    let rig = crate::azure::rig(Some(rule)).await;
     let mut table = format!("| an app that speaks | {} |\n|---|", PROVIDERS.join(" | "));
     table += &"---|".repeat(PROVIDERS.len());
     table.push('\n');

@@ -19,7 +19,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PIXTOLL = TARGET / "debug" / "pixtoll"
-NODE = TARGET / "sdk" / "node" / "node_modules" / ".node" / "bin" / "node"
+MODULES = TARGET / "sdk" / "node" / "node_modules"
+# Node 24 reads proxy variables when told to; Node 20 cannot.
+NODE, NODE_20 = (MODULES / f".node{version}" / "bin" / "node" for version in (24, 20))
 CLIENTS = HERE / "clients"
 
 
@@ -27,7 +29,7 @@ def clean_environment(state: Path) -> dict:
     """What a developer's shell has, and nothing of proxies, keys or trust."""
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     keep |= {"XDG_STATE_HOME": str(state), "XDG_CONFIG_HOME": str(state), "PYTHONUNBUFFERED": "1"}
-    keys = ("OPENAI_API_KEY", "FAL_KEY", "REPLICATE_API_TOKEN", "BFL_API_KEY")
+    keys = ("OPENAI_API_KEY", "FAL_KEY", "REPLICATE_API_TOKEN", "BFL_API_KEY", "GOOGLE_API_KEY")
     return keep | dict.fromkeys(keys, "sk-canary-of-the-app")
 
 
@@ -86,9 +88,15 @@ class Rig:
         self.config = self.directory / "pixtoll.yaml"
         self.config.write_text(json.dumps(settings))  # JSON is YAML too
 
-    def run(self, *command, check=True, timeout=120, input=None):
-        """Puts a command behind `pixtoll run`."""
-        whole = [PIXTOLL, "run", "--config", self.config, "--", *map(str, command)]
+    def rule(self, lua):
+        """Configures one rule, given as Lua."""
+        path = self.directory / "rule.lua"
+        path.write_text(lua)
+        self.configure(plugins=[str(path)])
+
+    def run(self, *command, check=True, timeout=120, input=None, options=()):
+        """Puts a command behind `pixtoll run`, with further options of `run`."""
+        whole = [PIXTOLL, "run", "--config", self.config, *options, "--", *map(str, command)]
         done = subprocess.run(
             whole, env=self.environment, capture_output=True, text=True, timeout=timeout, cwd=self.directory, input=input
         )
@@ -102,14 +110,13 @@ class Rig:
         self.stderr = done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def node(self, client: str, *arguments, **options):
-        modules = TARGET / "sdk" / "node" / "node_modules"
+    def node(self, client: str, *arguments, node=NODE, **options):
         link = self.directory / "node_modules"
         if not link.exists():
-            link.symlink_to(modules)
+            link.symlink_to(MODULES)
         script = self.directory / client
         script.write_text((CLIENTS / client).read_text())
-        done = self.run(NODE, script, *arguments, **options)
+        done = self.run(node, script, *arguments, **options)
         self.stderr = done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -118,6 +125,14 @@ class Rig:
 
     def decisions(self):
         return [line for line in self.lines() if line["type"] == "call"]
+
+    def booked(self):
+        """What the decisions cost, in nano-dollars."""
+        return round(sum(decision["cost"] or 0 for decision in self.decisions()) * 1_000_000_000)
+
+    def billed(self):
+        """What the simulated providers charged, in nano-dollars."""
+        return sum(bill["nano_usd"] for bill in self.sim.bills())
 
     def close(self):
         self.sim.close()

@@ -142,12 +142,6 @@ def test_libraries_that_know_nothing_of_images(rig, library):
     assert len(rig.sim.bills()) == 1
 
 
-def test_node_with_the_openai_package(rig):
-    first, second = rig.node("generate.mjs")
-    assert first["images"] == 1 and "hit" not in first["cache"] and "hit" in second["cache"]
-    assert len(rig.sim.bills()) == 1
-
-
 def test_curl(rig):
     body = json.dumps({"model": "gpt-image-2", "prompt": "a brass compass", "size": "1024x1024", "quality": "low"})
     command = ["curl", "-sS", "-D", "-", "-o", "answer.json", "https://api.openai.com/v1/images/generations"]
@@ -163,7 +157,7 @@ def test_exit_codes_are_the_commands_own(rig):
     assert rig.run("sh", "-c", "exit 7", check=False).returncode == 7
     assert rig.run("sh", "-c", "kill -TERM $$", check=False).returncode == 143
     assert rig.run("no-such-command-here", check=False).returncode == 127
-    assert rig.run(CLIENTS / "generate.mjs", check=False).returncode == 126
+    assert rig.run(CLIENTS / "node_clients.mjs", check=False).returncode == 126
     rig.config.write_text("cache: {tll: 1h}")
     broken = rig.run("true", check=False)
     assert broken.returncode == 125 and "ttl" in broken.stderr
@@ -171,13 +165,22 @@ def test_exit_codes_are_the_commands_own(rig):
 
 def test_a_run_without_calls_says_so(rig):
     done = rig.run("true")
-    assert "no image calls seen" in done.stderr
+    assert "no image calls seen" in done.stderr and "`pixtoll doctor`" in done.stderr
 
 
 def test_a_retired_model_is_named_with_its_cure(rig):
     client = "from openai import OpenAI, NotFoundError\ntry: OpenAI().images.generate(model='dall-e-3', prompt='x')\nexcept NotFoundError: pass"
     done = rig.run(sys.executable, "-c", client)
-    assert "openai/dall-e-3 is gone" in done.stderr
+    assert "openai/dall-e-3 is gone" in done.stderr and "--plugin retired_models" in done.stderr
+
+
+def test_a_refused_certificate_is_told_with_its_cure(rig):
+    """A client with roots of its own, which no variable reaches."""
+    client = """import certifi, ssl, urllib.request as web
+try: web.urlopen("https://api.openai.com/v1/models", context=ssl.create_default_context(cafile=certifi.where()))
+except web.URLError: pass"""
+    done = rig.run(sys.executable, "-c", client)
+    assert "did not accept pixtoll's certificate for api.openai.com" in done.stderr and "`pixtoll doctor`" in done.stderr
 
 
 def test_azure_by_the_address_that_its_own_variable_names(rig):
@@ -192,3 +195,15 @@ def test_azure_by_the_address_that_its_own_variable_names(rig):
     decisions = rig.decisions()
     assert decisions[0]["asked"]["model"] == "azure/gpt-image-2.5-flare"
     assert nano(decisions) == bill["nano_usd"]
+
+
+def test_a_simulation_takes_no_key_and_says_that_nothing_was_billed(rig):
+    """`--sim`: the client finds a key that opens nothing, and an app's own key is not lent to it."""
+    del rig.environment["OPENAI_API_KEY"]
+    shows = "import os; from openai import OpenAI; OpenAI().images.generate(model='gpt-image-2', prompt='x'); print(os.environ['OPENAI_API_KEY'])"
+    for own in ({}, {"OPENAI_API_KEY": "sk-canary-of-the-app"}):
+        keys = {name: value for name, value in rig.environment.items() if "canary" not in value}
+        rig.environment = keys | own
+        done = rig.run(sys.executable, "-c", shows, options=["--sim"])
+        assert done.stdout == "sk-simulated\n" and "nothing was billed" in done.stderr
+    assert rig.sim.bills() == []

@@ -42,9 +42,29 @@ fn planned_for(current: &Variables, hosts: &[String]) -> Environment {
             tags: &[],
             token: None,
             trust: &trust,
+            shims: None,
             provider_hosts: hosts,
         },
     )
+}
+
+/// With the shims.
+fn shimmed(current: &Variables) -> Environment {
+    let (trust, hosts) = (trust(), providers());
+    let shims = Shims {
+        python: PathBuf::from("/state/shim/python"),
+        node: PathBuf::from("/state/shim/preload.cjs"),
+    };
+    let wanted = Wanted {
+        proxy: PROXY.parse().unwrap(),
+        app: None,
+        tags: &[],
+        token: None,
+        trust: &trust,
+        shims: Some(&shims),
+        provider_hosts: &hosts,
+    };
+    plan(current, &wanted)
 }
 
 fn behind(current: &Variables) -> Variables {
@@ -131,6 +151,7 @@ fn the_proxy_url_says_who_calls() {
             tags,
             token,
             trust: &trust,
+            shims: None,
             provider_hosts: &[],
         };
         let set = apply(&Variables::new(), &plan(&Variables::new(), &wanted).changes);
@@ -148,6 +169,7 @@ fn a_client_past_every_proxy_gets_a_base_url_unless_it_has_one() {
             tags: &[],
             token,
             trust: &trust,
+            shims: None,
             provider_hosts: &providers(),
         };
         let set = apply(current, &plan(current, &wanted).changes);
@@ -340,15 +362,17 @@ fn shells_are_quoted_each_in_its_way() {
 
 /// Runs `lines` in a real shell by `eval`, as people do, and gives the environment after it.
 fn evaluated(shell: &str, lines: &str, environment: &Variables) -> Variables {
+    let script = match shell {
+        "fish" => "printf %s \"$LINES_TO_EVALUATE\" | source; set -e LINES_TO_EVALUATE; env -0",
+        _ => "eval \"$LINES_TO_EVALUATE\"; unset LINES_TO_EVALUATE; env -0",
+    };
     let out = Command::new(shell)
-        .args([
-            "-c",
-            "eval \"$LINES_TO_EVALUATE\"; unset LINES_TO_EVALUATE; env -0",
-        ])
+        .args(["-c", script])
         .env_clear()
         .envs(environment)
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("LINES_TO_EVALUATE", lines)
+        .env("LC_ALL", "C.UTF-8")
         .output()
         .unwrap();
     assert!(
@@ -357,7 +381,9 @@ fn evaluated(shell: &str, lines: &str, environment: &Variables) -> Variables {
         String::from_utf8_lossy(&out.stderr)
     );
     let text = String::from_utf8(out.stdout).unwrap();
-    let added = ["PATH", "PWD", "SHLVL", "_", "OLDPWD"];
+    let added = [
+        "PATH", "PWD", "SHLVL", "_", "OLDPWD", "USER", "LC_CTYPE", "LC_ALL",
+    ];
     text.split('\0')
         .filter_map(|pair| pair.split_once('='))
         .filter(|(name, _)| !added.contains(name))
@@ -367,18 +393,52 @@ fn evaluated(shell: &str, lines: &str, environment: &Variables) -> Variables {
 
 #[test]
 fn real_shells_go_in_and_come_back_as_they_were() {
+    let home = tempfile::TempDir::new().unwrap();
     let own = variables(&[
         ("HTTPS_PROXY", "http://me:it's@proxy.corp:3128"),
         ("NO_PROXY", NASTY),
         ("SSL_CERT_DIR", "/my certs"),
         ("no_proxy", ""),
+        ("HOME", home.path().to_str().unwrap()),
+        ("PYTHONPATH", "/mine:/yours"),
     ]);
-    for shell in ["sh", "bash"] {
-        let inside = evaluated(shell, &shell_lines(Shell::Sh, &planned(&own).changes), &own);
-        assert_eq!(inside, behind(&own), "{shell}");
-        let outside = evaluated(shell, &shell_lines(Shell::Sh, &take_back(&inside)), &inside);
+    for (shell, words) in [
+        ("sh", Shell::Sh),
+        ("bash", Shell::Bash),
+        ("fish", Shell::Fish),
+    ] {
+        if shell == "fish" && Command::new(shell).arg("--version").output().is_err() {
+            eprintln!("there is no fish here, so it was not asked; `tests/run` brings it");
+            continue;
+        }
+        let changes = shimmed(&own).changes;
+        let inside = evaluated(shell, &shell_lines(words, &changes), &own);
+        assert_eq!(inside, apply(&own, &changes), "{shell}");
+        let outside = evaluated(shell, &shell_lines(words, &take_back(&inside)), &inside);
         assert_eq!(outside, own, "{shell}");
     }
+}
+
+#[test]
+fn shims_come_only_where_they_are_asked_for_and_go_again() {
+    let own = variables(&[("PYTHONPATH", "/mine"), ("HOME", "/me")]);
+    assert_eq!(behind(&own)["PYTHONPATH"], "/mine");
+    let inside = apply(&own, &shimmed(&own).changes);
+    assert_eq!(inside["PYTHONPATH"], "/state/shim/python:/mine");
+    assert_eq!(
+        inside["NODE_OPTIONS"],
+        "--require \"/state/shim/preload.cjs\""
+    );
+    assert_eq!(apply(&inside, &take_back(&inside)), own);
+    // Below a pixtoll with shims, one without them has none.
+    assert_eq!(behind(&inside), behind(&own));
+    // What the user never had from us is not given back.
+    let mut without = behind(&own);
+    without.remove("PYTHONPATH");
+    assert_eq!(
+        apply(&without, &take_back(&without)),
+        variables(&[("HOME", "/me")])
+    );
 }
 
 #[test]

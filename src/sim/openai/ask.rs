@@ -92,7 +92,7 @@ const FOR_DALLE_3: &[&str] = &[
 ];
 
 /// Fields of JSON or of a form alike; a form's numbers are text.
-struct Fields {
+pub(super) struct Fields {
     values: Map<String, Value>,
     files: Vec<(String, Bytes)>,
     form: bool,
@@ -122,14 +122,26 @@ pub(super) fn read(
     route: Route,
     model_of: impl FnOnce(Option<&str>) -> String,
 ) -> Result<Ask, Refusal> {
-    let fields = fields(arrived, route)?;
+    check(&fields(arrived, route)?, shared, route, model_of)
+}
+
+/// Checks what was asked, wherever it stood.
+///
+/// # Errors
+/// The refusal that OpenAI would send.
+pub(super) fn check(
+    fields: &Fields,
+    shared: &Shared,
+    route: Route,
+    model_of: impl FnOnce(Option<&str>) -> String,
+) -> Result<Ask, Refusal> {
     let name = &model_of(fields.text("model")?);
     let model = tokens::find(name)
         .filter(|model| !model.retired || shared.options.retired_ok)
         .filter(|model| route != Route::Variations || model.family == Family::DallE2)
         .ok_or_else(|| Box::new(OPENAI.fill("error.model", &[("model", Fill::Text(name))])))?;
     fields.refuse_unknown(model, route)?;
-    let prompt = prompt(&fields, model, route)?;
+    let prompt = prompt(fields, model, route)?;
     let n = fields.number(
         "n",
         1,
@@ -140,16 +152,16 @@ pub(super) fn read(
             10
         },
     )?;
-    let (width, height) = size(&fields, model)?;
-    let quality = quality(&fields, model)?;
-    let format = format(&fields)?;
-    let transparent = background(&fields, format)?;
+    let (width, height) = size(fields, model)?;
+    let quality = quality(fields, model)?;
+    let format = format(fields)?;
+    let transparent = background(fields, format)?;
     fields.number("output_compression", 100, 0, 100)?;
     let stream = fields.flag("stream")?;
     let partials = fields.number("partial_images", 0, 0, 3)?;
-    let by_url = model.family.is_dalle() && delivery(&fields)?;
+    let by_url = model.family.is_dalle() && delivery(fields)?;
     let fidelity = fields.word("input_fidelity", &["high", "low"])? == Some("high");
-    let image_tokens = pictures(&fields, model, route, fidelity)?;
+    let image_tokens = pictures(fields, model, route, fidelity)?;
     Ok(Ask {
         route,
         model,
@@ -164,7 +176,7 @@ pub(super) fn read(
         by_url,
         safety_identifier: fields.text("safety_identifier")?.map(str::to_owned),
         image_tokens,
-        digest: digest(&fields),
+        digest: digest(fields),
         prompt,
     })
 }
@@ -190,16 +202,21 @@ fn fields(arrived: &Arrived, route: Route) -> Result<Fields, Refusal> {
         return Ok(fields);
     }
     match serde_json::from_slice(&arrived.body) {
-        Ok(Value::Object(values)) => Ok(Fields {
-            values,
-            files: Vec::new(),
-            form: false,
-        }),
+        Ok(Value::Object(values)) => Ok(Fields::of(values)),
         _ => Err(not_json()),
     }
 }
 
 impl Fields {
+    /// Those of a JSON object.
+    pub(super) fn of(values: Map<String, Value>) -> Fields {
+        Fields {
+            values,
+            files: Vec::new(),
+            form: false,
+        }
+    }
+
     fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         match self.values.get(name) {
             None | Some(Value::Null) => Ok(None),

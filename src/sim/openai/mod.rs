@@ -1,10 +1,11 @@
-//! OpenAI, simulated: images (JSON, multipart, streamed), the models list, a word of chat; and the
-//! same pictures at Azure.
+//! OpenAI, simulated: images (JSON, multipart, streamed), the Responses API with its image tool, the
+//! models list, a word of chat; and the same pictures at Azure.
 
 mod ask;
 pub(super) mod azure;
 mod refuse;
 mod reply;
+mod responses;
 
 use http::Method;
 
@@ -20,6 +21,7 @@ enum Page<'a> {
     Models,
     Model(&'a str),
     Chat,
+    Responses,
     Image(Route),
 }
 
@@ -27,6 +29,7 @@ fn page(path: &str) -> Option<Page<'_>> {
     Some(match path {
         "/v1/models" => Page::Models,
         "/v1/chat/completions" => Page::Chat,
+        "/v1/responses" => Page::Responses,
         "/v1/images/generations" => Page::Image(Route::Generations),
         "/v1/images/edits" => Page::Image(Route::Edits),
         "/v1/images/variations" => Page::Image(Route::Variations),
@@ -45,7 +48,7 @@ pub(super) fn judge(arrived: &Arrived, shared: &Shared) -> Verdict {
     };
     let method = match page {
         Page::Models | Page::Model(_) => Method::GET,
-        Page::Chat | Page::Image(_) => Method::POST,
+        Page::Chat | Page::Responses | Page::Image(_) => Method::POST,
     };
     if arrived.method != method {
         let answer = nowhere("error.method", method.as_str(), arrived, shared);
@@ -55,6 +58,7 @@ pub(super) fn judge(arrived: &Arrived, shared: &Shared) -> Verdict {
         Page::Models => Verdict::Answer(models(shared)),
         Page::Model(id) => Verdict::Answer(model(id, shared)),
         Page::Chat => Verdict::Answer(chat(arrived, shared)),
+        Page::Responses => responses::judge(arrived, shared),
         Page::Image(route) => {
             match ask::read(arrived, shared, route, |named| ask::model_of(route, named)) {
                 Ok(ask) => Verdict::Order(Box::new(ask)),

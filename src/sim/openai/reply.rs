@@ -153,7 +153,7 @@ impl Ask {
     }
 
     /// The answer of a fault that is one message; `None` when there are pictures to send.
-    fn error(&self, fault: &Fault, id: &str) -> Option<Answer> {
+    pub(super) fn error(&self, fault: &Fault, id: &str) -> Option<Answer> {
         let message =
             |name: &str, fills: &[(&str, Fill<'_>)]| Some(dress(OPENAI.fill(name, fills), id));
         let model = [("model", Fill::Text(self.model.id))];
@@ -202,7 +202,7 @@ impl Ask {
     fn common(&self) -> Common {
         Common {
             created: ask::now(),
-            size: format!("{}x{}", self.width, self.height),
+            size: self.size_words(),
         }
     }
 
@@ -224,12 +224,23 @@ impl Ask {
         }
     }
 
-    fn base64(&self, shared: &Shared) -> String {
+    pub(super) fn base64(&self, shared: &Shared) -> String {
         let file = self.picture(shared).paint(shared.options.pad_to);
         base64::engine::general_purpose::STANDARD.encode(file)
     }
 
-    fn background(&self) -> &'static str {
+    /// What a whole answer counts, as JSON.
+    pub(super) fn metered(&self, behaviour: &Behaviour) -> serde_json::Value {
+        let counts = self.usage(behaviour).json("usage");
+        serde_json::from_str(&counts).unwrap_or_default()
+    }
+
+    /// `1024x1024`.
+    pub(super) fn size_words(&self) -> String {
+        format!("{}x{}", self.width, self.height)
+    }
+
+    pub(super) fn background(&self) -> &'static str {
         if self.transparent {
             "transparent"
         } else {
