@@ -21,6 +21,7 @@ use crate::action::{Class, World};
 use crate::budget::{Budget, Budgets};
 use crate::cache::{Flights, Store};
 use crate::config::{self, Problem, Settings};
+use crate::cores::Cores;
 use crate::current::Current;
 use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
@@ -350,6 +351,7 @@ impl App {
             authority: Arc::clone(&authority),
             access,
             tasks: tasks.clone(),
+            cores: Cores::start().map_err(|error| wrong("threads", error))?,
         });
         let (closer, closing) = listen::closing();
         tasks.spawn(proxy.serve(listener, closing.clone()));
