@@ -339,6 +339,8 @@ impl App {
             memory: Memory::new(settings.in_flight, Store::bound(settings.cache.memory)),
             jobs: Jobs::new(settings.job_ttl),
             pictures: pictures(settings.cache.memory),
+            beyond: Arc::default(),
+            short: Arc::default(),
         };
         let pipeline = Arc::new(pipeline.with_budgets(budgeting));
         let left = pipeline.take_over_jobs().await;

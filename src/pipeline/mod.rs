@@ -28,6 +28,7 @@ mod receive;
 pub mod rescue;
 mod responses;
 mod rules;
+mod seldom;
 mod several;
 mod submit;
 mod whole;
@@ -61,6 +62,7 @@ pub use left::LeftJob;
 pub use provider::{Provider, Providers};
 pub use questions::JobAsked;
 pub use receive::Declined;
+pub use seldom::Seldom;
 
 /// How calls are treated, from the configuration.
 #[derive(Clone, Debug)]
@@ -141,6 +143,9 @@ pub struct Pipeline {
     pub jobs: Jobs,
     /// Pictures that callers were given our own URLs for.
     pub pictures: Cache<String, (Format, Rope)>,
+    /// Models whose charges lie beside their quotes, and those of which less came than was paid for.
+    pub beyond: Arc<Seldom>,
+    pub short: Arc<Seldom>,
 }
 
 /// A client that did not accept our certificate.
