@@ -30,7 +30,7 @@ pub struct Entry {
     /// What was paid; `None` when nobody knows.
     pub cost: Option<Usd>,
     /// Id of the decision that bought it.
-    pub bought_by: String,
+    pub bought_by: Arc<str>,
     pub bought_at: Instant,
     pub ttl: Duration,
     /// Its caller went away before the answer was whole.
@@ -267,7 +267,7 @@ mod tests {
             original: None,
             model,
             cost: None,
-            bought_by: String::new(),
+            bought_by: Arc::default(),
             bought_at: Instant::now(),
             ttl,
             unreceived: AtomicBool::new(false),

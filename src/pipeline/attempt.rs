@@ -57,10 +57,9 @@ impl Pipeline {
             self.note_would(call, &key);
             return self.purchase(call, plan, &key, None, wait, door).await;
         }
-        let id = call.id();
         if mode == CacheMode::Off && !is_retry {
             // Its app's own retry may join it while it runs, and nobody else.
-            let pilot = match self.flights.join(&key, &id) {
+            let pilot = match self.flights.join(&key, &call.id) {
                 Joined::Leads(pilot) => Some(pilot),
                 Joined::Follows(_) => None,
             };
@@ -70,7 +69,7 @@ impl Pipeline {
             if let Some(entry) = known(&key) {
                 return Got::Served(self.hit(call, plan, entry));
             }
-            match self.flights.join(&key, &id) {
+            match self.flights.join(&key, &call.id) {
                 Joined::Leads(pilot) => {
                     // It may have landed between the look and the join.
                     if let Some(entry) = known(&key) {
@@ -402,7 +401,7 @@ impl Pipeline {
             original,
             model: plan.request.model.clone(),
             cost,
-            bought_by: call.id(),
+            bought_by: Arc::clone(&call.id),
             bought_at: Instant::now(),
             ttl,
             unreceived: std::sync::atomic::AtomicBool::new(false),
@@ -437,7 +436,7 @@ impl Pipeline {
         let failed = Arc::new(Failed {
             failure,
             reply,
-            by: call.id(),
+            by: Arc::clone(&call.id),
         });
         if let Some(pilot) = pilot {
             pilot.land(Bought::Failed(Arc::clone(&failed)));

@@ -6,6 +6,7 @@
 mod answer;
 mod asking;
 mod attempt;
+mod attended;
 pub mod body;
 mod bring;
 mod budgets;
@@ -53,6 +54,7 @@ use crate::task::Tasks;
 use crate::upstream::Upstream;
 use crate::wire::{RequestHead, Rope};
 
+use attended::Attended;
 pub use body::Body;
 pub use budgets::{Budgeting, WhenDown};
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
@@ -168,28 +170,29 @@ impl Pipeline {
         })
     }
 
-    /// Takes a call on. It travels in a task of its own: a caller who hangs up does not cancel
-    /// what may already be paid for.
+    /// Takes a call on. A caller who hangs up does not cancel what may already be paid for: the
+    /// call then goes on by itself.
     pub async fn handle(self: Arc<Self>, arrived: Arrived) -> Response<Body> {
         let (door, opened) = Door::shut();
         let tasks = self.tasks.clone();
-        tasks.spawn(async move { self.travel(arrived, door).await });
-        opened.answer().await
+        Attended::new(self.travel(arrived, door), opened, tasks).await
     }
 
     /// The way of a call, station by station.
-    async fn travel(&self, arrived: Arrived, mut door: Door) {
+    async fn travel(self: Arc<Self>, arrived: Arrived, mut door: Door) {
         let mut call = match self.read(arrived) {
             Ok(call) => call,
             Err(unread) => return self.turn_away(unread, door),
         };
-        let outcome = match self.consult_rules(&mut call).await {
+        let mut outcome = match self.consult_rules(&mut call).await {
             Ok(()) => self.buy_for(&mut call, &mut door).await,
             Err(refused) => Err(refused),
         };
-        let delivery = self.answer(&mut call, &outcome, door).await;
+        let handover = self.answer(&mut call, &mut outcome, &mut door).await;
         self.hear_response(&mut call, &outcome).await;
-        self.record(call, outcome, delivery).await;
+        door.when_delivered(move |delivered, bytes| {
+            self.record(call, outcome, handover, delivered, bytes);
+        });
     }
 
     /// The provider whose host this is, if its messages can be read: there is no reason to open
