@@ -133,12 +133,15 @@ pub fn facts(picture: &Picture) -> Option<Facts> {
         Picture::Base64(text) => decode(&text.slice(0..chars)).map(|r| header::read(&r.to_bytes())),
         Picture::Url(_) => Some(unknown),
     };
-    match read(SHORT_HEAD)? {
-        found @ Facts {
-            pixels: Some(_), ..
-        } => Some(found),
-        _ => read(LONG_HEAD),
+    let whole = match picture {
+        Picture::Raw(rope) | Picture::Base64(rope) => rope.len() <= SHORT_HEAD / 4 * 3,
+        Picture::Url(_) => true,
+    };
+    let found = read(SHORT_HEAD)?;
+    if whole || found.pixels.is_some() {
+        return Some(found);
     }
+    read(LONG_HEAD)
 }
 
 /// A finished picture with what its header tells; `declared` counts where the header is silent.

@@ -16,6 +16,7 @@ use super::own_headers::Telling;
 use super::plan::Plan;
 use super::rescue::{Cause, Rescued};
 use super::{Pipeline, receive};
+use crate::cache::KeptHead;
 use crate::dialect::Undeliverable;
 use crate::image::{Delivery, FailureKind, Format, ImageRequest, ImageResponse, Picture};
 use crate::money::Usd;
@@ -97,13 +98,12 @@ impl Pipeline {
         let entry = &served.entry;
         let mut shape = shape_of(call);
         shape.job &= served.head.is_none(); // what came just now is the answer to this very call
-        if let Some(reply) = entry.as_it_came(shape) {
-            let fresh = served.head.take();
-            let head = fresh.unwrap_or_else(|| reply.head.clone());
+        if let Some(original) = entry.as_it_came(shape) {
+            let just_now = served.head.take();
             return (
                 Reply {
-                    head,
-                    body: reply.body.clone(),
+                    head: just_now.unwrap_or_else(|| original.head.fresh()),
+                    body: original.body.clone(),
                 },
                 false,
             );
@@ -422,22 +422,17 @@ static KEPT: [HeaderName; 6] = [
 
 /// The part of an answer's head that is still true when it is given again: not the date, not what
 /// was left of somebody's rate limit then.
-pub(super) fn kept_head(head: &ReplyHead) -> ReplyHead {
-    let mut kept = ReplyHead {
-        status: head.status,
-        headers: HeaderMap::new(),
+pub(super) fn kept_head(head: &ReplyHead) -> KeptHead {
+    // Copied: the value as it came is a slice of a whole read buffer, which it would hold.
+    let copied = |name: &HeaderName| {
+        let value = head.headers.get(name)?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Some((name.clone(), value))
     };
-    for name in &KEPT {
-        // Copied: the value as it came is a slice of a whole read buffer, which it would hold.
-        let copied = head
-            .headers
-            .get(name)
-            .map(|value| HeaderValue::from_bytes(value.as_bytes()));
-        if let Some(Ok(value)) = copied {
-            kept.headers.insert(name, value);
-        }
+    KeptHead {
+        status: head.status,
+        headers: KEPT.iter().filter_map(copied).collect(),
     }
-    kept
 }
 
 /// RFC 9211's words for what the cache did.

@@ -20,13 +20,13 @@ use super::submit::Booking;
 use crate::action::{CacheMode, CacheScope};
 use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
-use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
+use crate::cache::{Entry, Flight, Joined, KeptHead, Key, Live, Original, Partition, Pilot, Shape};
 use crate::dialect::Next;
 use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
 use crate::ledger::{Outcome, Settlement, Ticket};
 use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
-use crate::wire::Reply;
+use crate::wire::{Reply, Rope};
 
 /// The variant of calls that keep to themselves: their keys are nobody else's.
 const APART: u32 = u32::MAX;
@@ -352,11 +352,8 @@ impl Pipeline {
         call.served_by = vec![record.i];
         call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
         call.decision.attempts.push(record);
-        let kept = Reply {
-            head: answer::kept_head(&head),
-            body,
-        };
-        let entry = self.keep(call, plan, key, *response, charge.amount, Some(kept));
+        let kept = Some((answer::kept_head(&head), body));
+        let entry = self.keep(call, plan, key, *response, charge.amount, kept);
         if let Some(pilot) = pilot {
             pilot.land(Bought::Answer(Arc::clone(&entry)));
         }
@@ -375,7 +372,7 @@ impl Pipeline {
         key: &Key,
         response: ImageResponse,
         cost: Option<Usd>,
-        reply: Option<Reply>,
+        reply: Option<(KeptHead, Rope)>,
     ) -> Arc<Entry> {
         let usual = match plan.request.seed {
             Some(_) => self.policy.ttl,
@@ -386,14 +383,15 @@ impl Pipeline {
             .ttl
             .unwrap_or(usual)
             .min(url_life(plan, &response));
-        let original = reply.map(|reply| Original {
+        let original = reply.map(|(head, body)| Original {
             shape: Shape {
                 dialect: plan.dialect.name(),
                 delivery: plan.request.delivery,
                 stream: plan.request.stream,
                 job: false,
             },
-            reply,
+            head,
+            body,
         });
         let entry = Arc::new(Entry {
             key: key.clone(),
