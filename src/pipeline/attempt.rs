@@ -457,6 +457,7 @@ impl Pipeline {
             images: record.images,
             request_id: record.request_id.clone(),
         };
+        self.ledger.quiet().await;
         let safe = match self.ledger.settle(ticket, settlement) {
             Ok(written) => written.durable().await,
             Err(error) => Err(error),
