@@ -10,11 +10,15 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::task::Tasks;
+
+/// Sooner than any wait that a call begins with.
+const TICK: Duration = Duration::from_secs(1);
 
 thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
@@ -91,7 +95,7 @@ impl Core {
             .name(format!("core-{number}"))
             .spawn(move || {
                 HERE.set(number);
-                let _ = runtime.block_on(ended);
+                runtime.block_on(run(ended));
                 // Work that blocks (a picture being fitted) need not be waited for.
                 runtime.shutdown_background();
             })?;
@@ -101,6 +105,12 @@ impl Core {
             _end: end,
         })
     }
+}
+
+/// Runs until `ended`. A timer is always pending: with none, the next one that a call sets would
+/// take a system call to announce itself.
+async fn run(mut ended: oneshot::Receiver<()>) {
+    while tokio::time::timeout(TICK, &mut ended).await.is_err() {}
 }
 
 #[cfg(test)]
