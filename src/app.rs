@@ -26,9 +26,7 @@ use crate::current::Current;
 use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
-use crate::pipeline::{
-    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, WhenDown,
-};
+use crate::pipeline::{Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, WhenDown};
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
