@@ -21,6 +21,7 @@ use crate::action::{Class, World};
 use crate::budget::{Budget, Budgets};
 use crate::cache::{Flights, Store};
 use crate::config::{self, Problem, Settings};
+use crate::cores::Cores;
 use crate::current::Current;
 use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
@@ -335,6 +336,8 @@ impl App {
             jobs: Jobs::new(settings.job_ttl),
             retries: Arc::new(Retries::new(settings.retry_budget, Instant::now())),
             pictures: pictures(settings.cache.memory),
+            beyond: Arc::default(),
+            short: Arc::default(),
         };
         let pipeline = Arc::new(pipeline.with_budgets(budgeting));
         let left = pipeline.take_over_jobs().await;
@@ -347,6 +350,7 @@ impl App {
             authority: Arc::clone(&authority),
             access,
             tasks: tasks.clone(),
+            cores: Cores::start().map_err(|error| wrong("threads", error))?,
         });
         let (closer, closing) = listen::closing();
         tasks.spawn(proxy.serve(listener, closing.clone()));

@@ -7,6 +7,7 @@
 // Floor 1: the language.
 pub mod bill;
 pub mod budget;
+pub mod cores;
 pub mod current;
 pub mod health;
 pub mod image;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use crate::cores::Cores;
 use crate::task::Tasks;
 
 /// Connections served at once by default.
@@ -90,10 +91,10 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Serves connections until the word to end; each in a task of its own.
-    pub async fn serve<S, F>(self, tasks: Tasks, mut closing: Closing, serve: S)
+    /// Serves connections until the word to end; each in a task of its own, on a core of its own.
+    pub async fn serve<S, F>(self, cores: Cores, tasks: Tasks, mut closing: Closing, serve: S)
     where
-        S: Fn(TcpStream, SocketAddr) -> F,
+        S: Fn(TcpStream, SocketAddr) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         loop {
@@ -107,9 +108,16 @@ impl Listener {
             };
             let _ = stream.set_nodelay(true);
             forget_the_deaf(&stream);
-            let serving = serve(stream, peer);
-            tasks.spawn(async move {
-                serving.await;
+            // Taken off this thread, so that it can be watched by the one that serves it.
+            let Ok(stream) = stream.into_std() else {
+                continue;
+            };
+            let serve = serve.clone();
+            cores.serve(&tasks, move || async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => serve(stream, peer).await,
+                    Err(error) => tracing::warn!(%error, "a connection could not be served"),
+                }
                 drop(permit);
             });
         }

@@ -63,7 +63,8 @@ impl Usd {
 
     /// For people: at least two decimals, `$0.035`, `-$0.20`.
     pub fn pretty(self) -> String {
-        let text = Usd(self.0.saturating_abs()).to_string();
+        let digits = Digits::of(Usd(self.0.saturating_abs()));
+        let text = digits.as_str();
         let decimals = text.split_once('.').map_or(0, |(_, d)| d.len());
         let pad = match decimals {
             0 => ".00",
@@ -71,7 +72,7 @@ impl Usd {
             _ => "",
         };
         let sign = if self.0 < 0 { "-" } else { "" };
-        format!("{sign}${text}{pad}")
+        [sign, "$", text, pad].concat()
     }
 }
 

@@ -58,6 +58,17 @@ impl Tasks {
         })
     }
 
+    /// As [`Tasks::spawn`], and from wherever something is let go: at the very end of the process
+    /// there is nothing left to run in, and `work` ends there.
+    pub fn go_on<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.spawn(work);
+        }
+    }
+
     /// How many tasks still run.
     pub fn running(&self) -> usize {
         self.inner.running.load(Ordering::Acquire)

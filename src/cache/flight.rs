@@ -170,7 +170,7 @@ pub struct Failed {
     pub failure: Failure,
     /// The provider's own answer, where there was one.
     pub reply: Option<crate::wire::Reply>,
-    pub by: String,
+    pub by: Arc<str>,
 }
 
 /// How far a purchase is.
@@ -237,7 +237,7 @@ impl Flights {
     }
 
     /// Joins the purchase of `key`, or begins one as `leader`.
-    pub fn join(&self, key: &Key, leader: &str) -> Joined {
+    pub fn join(&self, key: &Key, leader: &Arc<str>) -> Joined {
         match self.running.entry(key.clone()) {
             // A flight whose pilot has gone is over, even if its entry is still here.
             Slot::Occupied(slot) if slot.get().progress.has_changed().is_ok() => {
@@ -245,14 +245,13 @@ impl Flights {
             }
             slot => {
                 let (sender, progress) = watch::channel(Progress::Waiting);
-                let leader: Arc<str> = leader.into();
                 slot.insert(Flight {
-                    leader: Arc::clone(&leader),
+                    leader: Arc::clone(leader),
                     progress,
                 });
                 Joined::Leads(Pilot {
                     key: key.clone(),
-                    leader,
+                    leader: Arc::clone(leader),
                     sender,
                     flights: self.clone(),
                 })
@@ -333,25 +332,27 @@ mod tests {
     #[tokio::test]
     async fn equal_calls_share_one_purchase() {
         let flights = Flights::new();
-        let Joined::Leads(pilot) = flights.join(&key("cat"), "one") else {
+        let Joined::Leads(pilot) = flights.join(&key("cat"), &"one".into()) else {
             panic!("the first leads")
         };
         let mut followers: Vec<Flight> = (0..20)
-            .map(|n| match flights.join(&key("cat"), &n.to_string()) {
+            .map(|n| match flights.join(&key("cat"), &n.to_string().into()) {
                 Joined::Follows(flight) => flight,
                 Joined::Leads(_) => panic!("a second leader"),
             })
             .collect();
         assert!(matches!(
-            flights.join(&key("dog"), "other"),
+            flights.join(&key("dog"), &"other".into()),
             Joined::Leads(_)
         ));
         pilot.land(failed());
         for flight in &mut followers {
-            assert!(matches!(flight.bought().await, Bought::Failed(failed) if failed.by == "one"));
+            assert!(
+                matches!(flight.bought().await, Bought::Failed(failed) if &*failed.by == "one")
+            );
         }
         assert!(matches!(
-            flights.join(&key("cat"), "later"),
+            flights.join(&key("cat"), &"later".into()),
             Joined::Leads(_)
         ));
     }
@@ -359,15 +360,18 @@ mod tests {
     #[tokio::test]
     async fn a_leader_that_dies_lets_the_next_one_lead() {
         let flights = Flights::new();
-        let Joined::Leads(pilot) = flights.join(&key("cat"), "one") else {
+        let Joined::Leads(pilot) = flights.join(&key("cat"), &"one".into()) else {
             panic!()
         };
-        let Joined::Follows(mut flight) = flights.join(&key("cat"), "two") else {
+        let Joined::Follows(mut flight) = flights.join(&key("cat"), &"two".into()) else {
             panic!()
         };
         drop(pilot);
         assert!(matches!(flight.bought().await, Bought::GivenUp));
-        assert!(matches!(flights.join(&key("cat"), "two"), Joined::Leads(_)));
+        assert!(matches!(
+            flights.join(&key("cat"), &"two".into()),
+            Joined::Leads(_)
+        ));
         assert!(flights.len() <= 1);
     }
 

@@ -9,4 +9,4 @@ pub mod store;
 
 pub use flight::{Flight, Flights, Joined, Live, Pilot, Shape};
 pub use key::{Around, Key, Partition};
-pub use store::{Entry, Original, Store};
+pub use store::{Entry, KeptHead, Original, Store};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -16,7 +17,7 @@ use super::flight::Shape;
 use crate::image::{ImageResponse, ModelId};
 use crate::money::Usd;
 use crate::room::Room;
-use crate::wire::Reply;
+use crate::wire::{ReplyHead, Rope};
 
 /// One purchase.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub struct Entry {
     /// What was paid; `None` when nobody knows.
     pub cost: Option<Usd>,
     /// Id of the decision that bought it.
-    pub bought_by: String,
+    pub bought_by: Arc<str>,
     pub bought_at: Instant,
     pub ttl: Duration,
     /// Its caller went away before the answer was whole.
@@ -43,17 +44,40 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Original {
     pub shape: Shape,
-    pub reply: Reply,
+    pub head: KeptHead,
+    pub body: Rope,
+}
+
+/// What is kept of an answer's head. A map of headers takes ten times as much as the one or two
+/// that are kept.
+#[derive(Clone, Debug)]
+pub struct KeptHead {
+    pub status: StatusCode,
+    pub headers: Box<[(HeaderName, HeaderValue)]>,
+}
+
+impl KeptHead {
+    /// Room for our own headers in the head of an answer from memory.
+    const ROOM: usize = 12;
+
+    /// The head of an answer from memory.
+    pub fn fresh(&self) -> ReplyHead {
+        let mut headers = HeaderMap::with_capacity(KeptHead::ROOM);
+        headers.extend(self.headers.iter().cloned());
+        ReplyHead {
+            status: self.status,
+            headers,
+        }
+    }
 }
 
 impl Entry {
     /// The stored answer, if a caller can be given it as it is. A replayed stream shows the
     /// partial pictures it came with: they harm nobody.
-    pub fn as_it_came(&self, shape: Shape) -> Option<&Reply> {
+    pub fn as_it_came(&self, shape: Shape) -> Option<&Original> {
         self.original
             .as_ref()
             .filter(|original| original.shape == shape)
-            .map(|original| &original.reply)
     }
 
     fn weight(&self) -> u32 {
@@ -62,7 +86,7 @@ impl Entry {
                 let images = self.response.images.iter();
                 images.map(|image| image.picture.len()).sum()
             },
-            |original| original.reply.body.len(),
+            |original| original.body.len(),
         );
         u32::try_from(body + self.key.weight() + OVERHEAD).unwrap_or(u32::MAX)
     }
@@ -231,7 +255,6 @@ mod tests {
     use crate::cache::key::{Around, Partition};
     use crate::image::response::Resolved;
     use crate::image::{Format, Image, ImageRequest, Picture};
-    use crate::wire::Rope;
 
     fn entry(prompt: &str, bytes: usize, ttl: Duration) -> Arc<Entry> {
         let model = ModelId::new("openai", "gpt-image-2");
@@ -267,7 +290,7 @@ mod tests {
             original: None,
             model,
             cost: None,
-            bought_by: String::new(),
+            bought_by: Arc::default(),
             bought_at: Instant::now(),
             ttl,
             unreceived: AtomicBool::new(false),

@@ -133,12 +133,15 @@ pub fn facts(picture: &Picture) -> Option<Facts> {
         Picture::Base64(text) => decode(&text.slice(0..chars)).map(|r| header::read(&r.to_bytes())),
         Picture::Url(_) => Some(unknown),
     };
-    match read(SHORT_HEAD)? {
-        found @ Facts {
-            pixels: Some(_), ..
-        } => Some(found),
-        _ => read(LONG_HEAD),
+    let whole = match picture {
+        Picture::Raw(rope) | Picture::Base64(rope) => rope.len() <= SHORT_HEAD / 4 * 3,
+        Picture::Url(_) => true,
+    };
+    let found = read(SHORT_HEAD)?;
+    if whole || found.pixels.is_some() {
+        return Some(found);
     }
+    read(LONG_HEAD)
 }
 
 /// A finished picture with what its header tells; `declared` counts where the header is silent.
@@ -174,10 +177,10 @@ pub fn from_node(node: &Node, body: &Rope) -> Option<Picture> {
             return Some(Picture::Base64(body.slice(span.start..span.end)));
         }
         Node::Long(span) => unescape(&body.slice(span.start..span.end).to_bytes())?,
-        Node::Text(text) => text.clone(),
+        Node::Text(text) => return clean(text).map(|text| Picture::Base64(text.into())),
         _ => return None,
     };
-    clean(text).map(|text| Picture::Base64(text.into()))
+    clean(&text).map(|text| Picture::Base64(text.into()))
 }
 
 /// The picture of a JSON string that is a URL; the picture itself where it is a data URL. `None` when
@@ -204,11 +207,16 @@ pub fn at_url(node: &Node, body: &Rope) -> Option<Picture> {
 
 /// Takes line breaks out. Anything else that is no base64 spoils it: the text goes into JSON
 /// again, where a stray quote would end it.
-fn clean(mut text: String) -> Option<String> {
-    text.retain(|c| !c.is_ascii_whitespace());
-    text.bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
-        .then_some(text)
+fn clean(text: &str) -> Option<String> {
+    let is_base64 = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
+    };
+    if is_base64(text) {
+        return Some(text.to_owned());
+    }
+    let text: String = text.split_ascii_whitespace().collect();
+    is_base64(&text).then_some(text)
 }
 
 /// Format and bytes of a `data:` URL; `None` when it is none, or is not in base64.

@@ -13,7 +13,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Row as _, Sqlite};
-use ulid::Ulid;
+use ulid::{ULID_LEN, Ulid};
 
 use super::batch::{Batch, Write};
 use super::claims::{self, Touched};
@@ -85,9 +85,10 @@ struct Inserts {
 }
 
 /// Few statements, so that the connection parses each once and keeps it: parsing costs more than
-/// the rows themselves. More rows at once gain nothing and want large blocks of memory each time.
-static INSERTS: LazyLock<[Inserts; 3]> = LazyLock::new(|| {
-    [16, 4, 1].map(|rows| {
+/// the rows themselves. Each goes to the connection's thread and its word comes back, which wakes
+/// two threads: so as many rows at once as a busy tenth of a second brings.
+static INSERTS: LazyLock<[Inserts; 4]> = LazyLock::new(|| {
+    [128, 16, 4, 1].map(|rows| {
         let row = format!("({})", ["?"; VALUES].join(", "));
         let values = vec![row; rows].join(", ");
         let sql = format!("{INSERT}VALUES {values}{ON_CONFLICT}");
@@ -291,13 +292,14 @@ pub(super) async fn insert(
     batch: &Batch,
 ) -> Result<(), sqlx::Error> {
     let owner: Arc<str> = owner.to_string().into();
+    let mut words = Words::default();
     let mut rest = batch.rows.as_slice();
     for statement in &*INSERTS {
         while rest.len() >= statement.rows {
             let (now, later) = rest.split_at(statement.rows);
             let mut query = sqlx::query(statement.sql);
             for write in now {
-                query = bind(query, &owner, write);
+                query = bind(query, &owner, &mut words, write);
             }
             query.execute(&mut *connection).await?;
             rest = later;
@@ -308,29 +310,56 @@ pub(super) async fn insert(
 
 type Insert<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
+/// Texts that the rows of a batch have in common, each made once: sqlx takes two blocks of memory
+/// for every text that is not shared already.
+#[derive(Default)]
+struct Words(Vec<Arc<str>>);
+
+impl Words {
+    /// So many are remembered; a batch of more models than this makes them anew.
+    const MOST: usize = 32;
+
+    fn of(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        if self.0.len() < Words::MOST {
+            self.0.push(Arc::clone(&text));
+        }
+        text
+    }
+}
+
 /// Binds one row, in the order of [`INSERT`].
-fn bind<'q>(query: Insert<'q>, owner: &Arc<str>, write: &'q Write) -> Insert<'q> {
+fn bind<'q>(
+    query: Insert<'q>,
+    owner: &Arc<str>,
+    words: &mut Words,
+    write: &'q Write,
+) -> Insert<'q> {
     let hold = &write.hold;
     let end = write.settled.as_deref();
+    let mut call = [0; ULID_LEN];
     query
-        .bind(hold.call.to_string())
+        .bind(Arc::<str>::from(&*hold.call.array_to_str(&mut call)))
         .bind(i64::from(hold.attempt))
         .bind(hold.at.as_microsecond())
         .bind(hold.app.clone())
-        .bind(hold.model.provider())
-        .bind(hold.model.as_str())
-        .bind(hold.tier.as_str())
+        .bind(words.of(hold.model.provider()))
+        .bind(words.of(hold.model.as_str()))
+        .bind(words.of(hold.tier.as_str()))
         .bind(hold.credential.clone())
         .bind(hold.user.clone())
         .bind(hold.tags.clone())
         .bind(hold.held.map(|held| held.nano()))
         .bind(hold.quote.map(|quote| quote.nano()))
         .bind(Arc::clone(owner))
-        .bind(end.map(|end| end.outcome.as_str()))
+        .bind(end.map(|end| words.of(end.outcome.as_str())))
         .bind(end.map(|end| end.at.as_microsecond()))
-        .bind(end.map(|end| end.billed.as_str()))
+        .bind(end.map(|end| words.of(end.billed.as_str())))
         .bind(end.and_then(|end| end.charge).map(|charge| charge.nano()))
-        .bind(end.map(|end| end.from.as_str()))
+        .bind(end.map(|end| words.of(end.from.as_str())))
         .bind(end.map_or(0, |end| i64::from(end.images)))
         .bind(end.and_then(|end| end.request_id.as_deref()))
 }

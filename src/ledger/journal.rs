@@ -26,6 +26,9 @@ use super::segment::{Medium, Places, Segment};
 /// A hold may take half a record's room: its settlement repeats it and needs the rest.
 const MAX_HOLD: usize = MAX_BODY / 2;
 
+/// How often a call lets others go first while the journal is being written.
+const PATIENCE: usize = 16;
+
 /// What a journal may grow to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -167,6 +170,17 @@ impl Journal {
             }),
             _ if self.state.lock().closed => Err(LedgerError::Closed),
             _ => Ok(()),
+        }
+    }
+
+    /// Returns when nobody writes, or after a while. A thread that waits for another's write is
+    /// better used for another call.
+    pub(super) async fn quiet(&self) {
+        for _ in 0..PATIENCE {
+            if !self.state.is_locked() {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
     }
 

@@ -273,6 +273,12 @@ impl Ledger {
         Ok(ticket)
     }
 
+    /// Returns when the journal is likely to be free: to be called before [`Ledger::hold`] and
+    /// [`Ledger::settle`], which wait for their turn on the thread that calls them.
+    pub async fn quiet(&self) {
+        self.shared().journal.quiet().await;
+    }
+
     /// Writes how the attempt ended and what it cost.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response};
 use jiff::Timestamp;
 
@@ -16,6 +16,7 @@ use super::own_headers::Telling;
 use super::plan::Plan;
 use super::rescue::{Cause, Rescued};
 use super::{Pipeline, receive};
+use crate::cache::KeptHead;
 use crate::dialect::Undeliverable;
 use crate::image::{Delivery, FailureKind, Format, ImageRequest, ImageResponse, Picture};
 use crate::money::Usd;
@@ -25,9 +26,8 @@ use crate::record::{
 use crate::room::Room;
 use crate::wire::{Reply, ReplyHead};
 
-/// What is left to wait for when the answer has been handed over.
+/// What the record has to know of how the answer was handed over.
 pub(super) struct Handover {
-    door: Door,
     handed_over: Instant,
     status: u16,
     /// The answer as it was fitted for this caller.
@@ -39,8 +39,8 @@ impl Pipeline {
     pub(super) async fn answer(
         &self,
         call: &mut Call,
-        outcome: &Result<Served, Rescued>,
-        mut door: Door,
+        outcome: &mut Result<Served, Rescued>,
+        door: &mut Door,
     ) -> Handover {
         let mut status = 200;
         let mut fitted = None;
@@ -73,7 +73,6 @@ impl Pipeline {
             door.open(reply.head, Body::from(reply.body).lying_in(rooms));
         }
         Handover {
-            door,
             handed_over: Instant::now(),
             status,
             fitted,
@@ -95,16 +94,16 @@ impl Pipeline {
     }
 
     /// The answer in the caller's words: as it came where that is what it asked for.
-    fn word(&self, call: &Call, served: &Served) -> (Reply, bool) {
+    fn word(&self, call: &Call, served: &mut Served) -> (Reply, bool) {
         let entry = &served.entry;
         let mut shape = shape_of(call);
         shape.job &= served.head.is_none(); // what came just now is the answer to this very call
-        if let Some(reply) = entry.as_it_came(shape) {
-            let head = served.head.as_ref().unwrap_or(&reply.head).clone();
+        if let Some(original) = entry.as_it_came(shape) {
+            let just_now = served.head.take();
             return (
                 Reply {
-                    head,
-                    body: reply.body.clone(),
+                    head: just_now.unwrap_or_else(|| original.head.fresh()),
+                    body: original.body.clone(),
                 },
                 false,
             );
@@ -172,9 +171,8 @@ impl Pipeline {
             Some(Usd::ZERO)
         };
         let asked = call.asked_quote.as_ref().map(|quote| quote.expected);
-        let id = call.id();
         Telling {
-            decision: &id,
+            decision: &call.id,
             cache_status: cache_status(call, plan.is_some()),
             route: Some(plan.map_or(call.asked.model.as_str(), |plan| {
                 plan.request.model.as_str()
@@ -207,9 +205,8 @@ impl Pipeline {
             Some(last) => last.charge_from.as_str(),
             None => "none",
         };
-        let id = call.id();
         Telling {
-            decision: &id,
+            decision: &call.id,
             cache_status: cache_status(call, call.decision.cache.stored),
             route: outcome
                 .as_ref()
@@ -226,23 +223,23 @@ impl Pipeline {
         .write(headers);
     }
 
-    /// Waits until the answer is delivered or its caller gone, and writes the call down.
-    pub(super) async fn record(
-        &self,
+    /// Writes the call down, once its answer is delivered or its caller gone.
+    pub(super) fn record(
+        self: Arc<Self>,
         mut call: Call,
         outcome: Result<Served, Rescued>,
-        delivery: Handover,
+        handover: Handover,
+        delivered: Delivered,
+        bytes: u64,
     ) {
         let Handover {
-            door,
             handed_over,
             status,
             fitted,
-        } = delivery;
+        } = handover;
         let ours = handed_over
             .duration_since(call.began)
             .saturating_sub(call.upstream);
-        let (delivered, bytes) = door.delivered().await;
         if let (Ok(served), false) = (&outcome, delivered == Delivered::Yes) {
             served
                 .entry
@@ -292,7 +289,10 @@ impl Pipeline {
             });
         }
         self.log.write(&call.decision);
-        self.tell_decision(&call.decision).await;
+        if self.hears_decisions() {
+            let tasks = self.tasks.clone();
+            tasks.go_on(async move { self.tell_decision(&call.decision).await });
+        }
     }
 
     /// What the call is measured against: the quote as asked, or its successor's where the asked
@@ -414,31 +414,29 @@ pub(super) fn response(reply: Reply) -> Response<Body> {
     response
 }
 
+/// What [`kept_head`] keeps.
+static KEPT: [HeaderName; 6] = [
+    CONTENT_TYPE,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("finish-reason"),
+    HeaderName::from_static("seed"),
+    RETRY_AFTER,
+    HeaderName::from_static("retry-after-ms"),
+];
+
 /// The part of an answer's head that is still true when it is given again: not the date, not what
 /// was left of somebody's rate limit then.
-pub(super) fn kept_head(head: &ReplyHead) -> ReplyHead {
-    let mut kept = ReplyHead {
-        status: head.status,
-        headers: HeaderMap::new(),
+pub(super) fn kept_head(head: &ReplyHead) -> KeptHead {
+    // Copied: the value as it came is a slice of a whole read buffer, which it would hold.
+    let copied = |name: &HeaderName| {
+        let value = head.headers.get(name)?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Some((name.clone(), value))
     };
-    for name in [
-        CONTENT_TYPE.as_str(),
-        "x-request-id",
-        "finish-reason",
-        "seed",
-        "retry-after",
-        "retry-after-ms",
-    ] {
-        // Copied: the value as it came is a slice of a whole read buffer, which it would hold.
-        let copied = head
-            .headers
-            .get(name)
-            .map(|value| HeaderValue::from_bytes(value.as_bytes()));
-        if let (Some(Ok(value)), Ok(name)) = (copied, name.parse::<http::HeaderName>()) {
-            kept.headers.insert(name, value);
-        }
+    KeptHead {
+        status: head.status,
+        headers: KEPT.iter().filter_map(copied).collect(),
     }
-    kept
 }
 
 /// RFC 9211's words for what the cache did.

@@ -20,14 +20,14 @@ use super::submit::Booking;
 use crate::action::{CacheMode, CacheScope};
 use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
-use crate::cache::{Entry, Flight, Joined, Key, Live, Original, Partition, Pilot, Shape};
+use crate::cache::{Entry, Flight, Joined, KeptHead, Key, Live, Original, Partition, Pilot, Shape};
 use crate::dialect::Next;
 use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
 use crate::ledger::{Outcome, Settlement, Ticket};
 use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::upstream::limits::Pass;
-use crate::wire::Reply;
+use crate::wire::{Reply, Rope};
 
 /// The variant of calls that keep to themselves: their keys are nobody else's.
 const APART: u32 = u32::MAX;
@@ -58,10 +58,9 @@ impl Pipeline {
             self.note_would(call, &key);
             return self.purchase(call, plan, &key, None, wait, door).await;
         }
-        let id = call.id();
         if mode == CacheMode::Off && !is_retry {
             // Its app's own retry may join it while it runs, and nobody else.
-            let pilot = match self.flights.join(&key, &id) {
+            let pilot = match self.flights.join(&key, &call.id) {
                 Joined::Leads(pilot) => Some(pilot),
                 Joined::Follows(_) => None,
             };
@@ -71,7 +70,7 @@ impl Pipeline {
             if let Some(entry) = known(&key) {
                 return Got::Served(self.hit(call, plan, entry));
             }
-            match self.flights.join(&key, &id) {
+            match self.flights.join(&key, &call.id) {
                 Joined::Leads(pilot) => {
                     // It may have landed between the look and the join.
                     if let Some(entry) = known(&key) {
@@ -365,11 +364,8 @@ impl Pipeline {
         call.served_by = vec![record.i];
         call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
         call.decision.attempts.push(record);
-        let kept = Reply {
-            head: answer::kept_head(&head),
-            body,
-        };
-        let entry = self.keep(call, plan, key, *response, charge.amount, Some(kept));
+        let kept = Some((answer::kept_head(&head), body));
+        let entry = self.keep(call, plan, key, *response, charge.amount, kept);
         if let Some(pilot) = pilot {
             pilot.land(Bought::Answer(Arc::clone(&entry)));
         }
@@ -388,7 +384,7 @@ impl Pipeline {
         key: &Key,
         response: ImageResponse,
         cost: Option<Usd>,
-        reply: Option<Reply>,
+        reply: Option<(KeptHead, Rope)>,
     ) -> Arc<Entry> {
         let usual = match plan.request.seed {
             Some(_) => self.policy.ttl,
@@ -399,14 +395,15 @@ impl Pipeline {
             .ttl
             .unwrap_or(usual)
             .min(url_life(plan, &response));
-        let original = reply.map(|reply| Original {
+        let original = reply.map(|(head, body)| Original {
             shape: Shape {
                 dialect: plan.dialect.name(),
                 delivery: plan.request.delivery,
                 stream: plan.request.stream,
                 job: false,
             },
-            reply,
+            head,
+            body,
         });
         let entry = Arc::new(Entry {
             key: key.clone(),
@@ -414,7 +411,7 @@ impl Pipeline {
             original,
             model: plan.request.model.clone(),
             cost,
-            bought_by: call.id(),
+            bought_by: Arc::clone(&call.id),
             bought_at: Instant::now(),
             ttl,
             unreceived: std::sync::atomic::AtomicBool::new(false),
@@ -449,7 +446,7 @@ impl Pipeline {
         let failed = Arc::new(Failed {
             failure,
             reply,
-            by: call.id(),
+            by: Arc::clone(&call.id),
         });
         if let Some(pilot) = pilot {
             pilot.land(Bought::Failed(Arc::clone(&failed)));
@@ -472,6 +469,7 @@ impl Pipeline {
             images: record.images,
             request_id: record.request_id.clone(),
         };
+        self.ledger.quiet().await;
         let safe = match self.ledger.settle(ticket, settlement) {
             Ok(written) => written.durable().await,
             Err(error) => Err(error),

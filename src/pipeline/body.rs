@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::oneshot;
 
 use crate::cache::Live;
 use crate::cache::flight::{End, Reading};
@@ -34,7 +34,7 @@ pub struct Body {
     /// Bytes handed over so far.
     given: u64,
     finished: bool,
-    receipt: Option<oneshot::Sender<(Delivered, u64)>>,
+    receipt: Option<Receipt>,
     /// What its bytes take of the memory, until they are all with the caller.
     rooms: Vec<Arc<Room>>,
 }
@@ -94,11 +94,48 @@ impl Body {
         self
     }
 
-    /// Asks for word of how much was taken, once the body is dropped.
-    pub fn receipt(&mut self) -> oneshot::Receiver<(Delivered, u64)> {
-        let (sender, receiver) = oneshot::channel();
-        self.receipt = Some(sender);
-        receiver
+    /// Has the receipt told how much was taken, once the body is dropped.
+    pub(super) fn tell(&mut self, receipt: Receipt) {
+        self.receipt = Some(receipt);
+    }
+}
+
+/// Word of how much of a body was taken, for whoever asks, before or after. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Receipt(Arc<Mutex<Word>>);
+
+#[derive(Default)]
+enum Word {
+    #[default]
+    Unknown,
+    Known(Delivered, u64),
+    Awaited(Box<dyn FnOnce(Delivered, u64) + Send>),
+}
+
+impl Receipt {
+    /// Calls `then` with the word: now, if it is here.
+    pub(super) fn then(self, then: impl FnOnce(Delivered, u64) + Send + 'static) {
+        let mut word = self.0.lock();
+        match *word {
+            Word::Known(delivered, bytes) => {
+                drop(word);
+                then(delivered, bytes);
+            }
+            _ => *word = Word::Awaited(Box::new(then)),
+        }
+    }
+
+    fn give(self, delivered: Delivered, bytes: u64) {
+        let before = std::mem::replace(&mut *self.0.lock(), Word::Known(delivered, bytes));
+        if let Word::Awaited(then) = before {
+            then(delivered, bytes);
+        }
+    }
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receipt")
     }
 }
 
@@ -193,6 +230,6 @@ impl Drop for Body {
             (false, 0) => Delivered::No,
             (false, _) => Delivered::Partly,
         };
-        let _ = receipt.send((delivered, self.given));
+        receipt.give(delivered, self.given);
     }
 }

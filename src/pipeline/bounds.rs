@@ -10,7 +10,6 @@ use http::{HeaderValue, Response};
 
 use super::body::Body;
 use super::call::{Arrived, Call};
-use super::door::Opened;
 use super::plan::Plan;
 use super::rescue::Rescued;
 use super::{Pipeline, answer};
@@ -162,14 +161,14 @@ impl Pipeline {
     /// Waits for the answer until the app's deadline. What was sent by then runs on.
     pub(super) async fn answer_in_time(
         &self,
-        opened: Opened,
+        answer: impl Future<Output = Response<Body>>,
         deadline: Option<Instant>,
         dialect: &'static dyn Dialect,
     ) -> Response<Body> {
         let Some(deadline) = deadline else {
-            return opened.answer().await;
+            return answer.await;
         };
-        match tokio::time::timeout_at(deadline.into(), opened.answer()).await {
+        match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(answer) => answer,
             Err(_) => {
                 let rescued = Rescued::ours(

@@ -254,6 +254,7 @@ impl Pipeline {
 
     /// Holds where no budget applies.
     async fn held_freely(&self, call: &Call, plan: &Plan) -> Result<Ticket, NotHeld> {
+        self.ledger.quiet().await;
         let error = match self.ledger.hold(self.hold_of(call, plan)) {
             Err(error) => error,
             Ok(ticket) => match ticket.durable().await {

@@ -111,6 +111,8 @@ pub(super) struct Unread {
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) arrived: Arrived,
+    /// Its id as text.
+    pub(super) id: Arc<str>,
     /// How its app asks for the picture, where it does not wait for it.
     pub(super) submit: Option<Submit>,
     pub(super) began: Instant,
@@ -188,10 +190,5 @@ impl Call {
     pub(super) fn share(&mut self) {
         self.partition = Partition::Everyone;
         self.asked_key = OnceLock::new();
-    }
-
-    /// Id of the call as text.
-    pub(super) fn id(&self) -> String {
-        self.decision.id.to_string()
     }
 }

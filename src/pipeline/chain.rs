@@ -201,7 +201,7 @@ impl Pipeline {
             let view = Arc::new(self.view(call));
             let mut outcome = plugin.on_failure(view, Arc::clone(&failure)).await;
             let alerts = std::mem::take(&mut outcome.alerts);
-            self.raise(plugin, ON_FAILURE, &call.id(), alerts);
+            self.raise(plugin, ON_FAILURE, &call.id, alerts);
             if let Some(error) = &outcome.error {
                 note_error(call, plugin, ON_FAILURE, error, outcome.us);
                 continue;

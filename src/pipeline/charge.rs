@@ -30,7 +30,9 @@ impl Pipeline {
         let model = &plan.request.model;
         if let Some(short) = &settled.short {
             let text = worded_shortfall(short);
-            tracing::warn!(%model, "{text}");
+            if self.short.due(model) {
+                tracing::warn!(%model, "{text}; said once an hour, noted with every call");
+            }
             call.decision.notes.push(text);
         }
         let beyond = plan
@@ -39,7 +41,9 @@ impl Pipeline {
             .and_then(|quote| Discrepancy::beyond(quote, &settled, TOLERANCE));
         if let Some(beyond) = &beyond {
             let text = worded_discrepancy(beyond);
-            tracing::warn!(%model, "{text}");
+            if self.beyond.due(model) {
+                tracing::warn!(%model, "{text}; said once an hour, noted with every call");
+            }
             call.decision.notes.push(text);
         }
         settled.charge

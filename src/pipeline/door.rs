@@ -1,23 +1,22 @@
-//! The door between a call's own task and the connection that waits for its answer.
+//! The door between a call and the caller who waits for its answer.
 
 use http::Response;
 use tokio::sync::oneshot;
 
-use super::body::Body;
+use super::body::{Body, Receipt};
 use crate::record::Delivered;
 use crate::wire::ReplyHead;
 
 /// The call's side: opened once, with an answer or the beginning of one.
 pub(super) struct Door {
     sender: Option<oneshot::Sender<Response<Body>>>,
-    receipt: Option<oneshot::Receiver<(Delivered, u64)>>,
-    /// Nobody stood behind the door when it was opened.
-    gone: bool,
+    /// Told when the answer is delivered, or cannot be any more.
+    receipt: Receipt,
     /// Somebody waits behind it, and may go away.
     attended: bool,
 }
 
-/// The connection's side.
+/// The caller's side.
 pub(super) struct Opened(oneshot::Receiver<Response<Body>>);
 
 impl Door {
@@ -26,8 +25,7 @@ impl Door {
         (
             Door {
                 sender: Some(sender),
-                receipt: None,
-                gone: false,
+                receipt: Receipt::default(),
                 attended: true,
             },
             Opened(receiver),
@@ -58,32 +56,35 @@ impl Door {
         let Some(sender) = self.sender.take() else {
             return;
         };
-        self.receipt = Some(body.receipt());
+        body.tell(self.receipt.clone());
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
-        self.gone = sender.send(response).is_err();
+        // With nobody behind the door the body is dropped, and says so.
+        drop(sender.send(response));
     }
 
-    /// How much of the answer was taken, and how many bytes that was.
-    pub(super) async fn delivered(self) -> (Delivered, u64) {
-        match self.receipt {
-            Some(receipt) if !self.gone => receipt.await.unwrap_or((Delivered::No, 0)),
-            _ => (Delivered::No, 0),
-        }
+    /// Calls `then` with how much of the answer was taken and how many bytes that was, once that
+    /// is known.
+    pub(super) fn when_delivered(self, then: impl FnOnce(Delivered, u64) + Send + 'static) {
+        self.receipt.then(then);
     }
 }
 
 impl Opened {
-    /// Waits for the answer.
-    pub(super) async fn answer(self) -> Response<Body> {
-        self.0.await.unwrap_or_else(|_| {
-            // The call's task broke off: a defect of ours, and the caller must not hang on it.
-            let reply = super::rescue::bare(
-                http::StatusCode::INTERNAL_SERVER_ERROR,
-                "the call broke off; see pixtoll's own log",
-            );
-            super::answer::response(reply)
-        })
+    /// The answer, once it is there; where the call is `over` without one, an error in its place.
+    pub(super) fn answer(&mut self, over: bool) -> Option<Response<Body>> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(_) if !over => None,
+            Err(_) => {
+                // The call broke off: a defect of ours, and the caller must not hang on it.
+                let reply = super::rescue::bare(
+                    http::StatusCode::INTERNAL_SERVER_ERROR,
+                    "the call broke off; see pixtoll's own log",
+                );
+                Some(super::answer::response(reply))
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod asking;
 mod attempt;
+mod attended;
 pub mod body;
 mod bounds;
 mod bring;
@@ -30,6 +31,7 @@ pub mod rescue;
 mod responses;
 pub mod retries;
 mod rules;
+mod seldom;
 mod several;
 mod submit;
 mod turn;
@@ -55,6 +57,7 @@ use crate::task::Tasks;
 use crate::upstream::Upstream;
 use crate::wire::{RequestHead, Rope};
 
+use attended::Attended;
 pub use body::Body;
 pub use budgets::{Budgeting, WhenDown};
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
@@ -65,6 +68,7 @@ pub use provider::{Provider, Providers};
 pub use questions::JobAsked;
 pub use receive::Declined;
 pub use retries::{Retries, RetryBudget};
+pub use seldom::Seldom;
 
 /// How calls are treated, from the configuration.
 #[derive(Clone, Debug)]
@@ -147,6 +151,9 @@ pub struct Pipeline {
     pub retries: Arc<Retries>,
     /// Pictures that callers were given our own URLs for.
     pub pictures: Cache<String, (Format, Rope)>,
+    /// Models whose charges lie beside their quotes, and those of which less came than was paid for.
+    pub beyond: Arc<Seldom>,
+    pub short: Arc<Seldom>,
 }
 
 /// A client that did not accept our certificate.
@@ -169,31 +176,32 @@ impl Pipeline {
         })
     }
 
-    /// Takes a call on. It travels in a task of its own: a caller who hangs up does not cancel
-    /// what may already be paid for.
+    /// Takes a call on. A caller who hangs up does not cancel what may already be paid for: the
+    /// call then goes on by itself.
     pub async fn handle(self: Arc<Self>, arrived: Arrived) -> Response<Body> {
         let (door, opened) = Door::shut();
         let dialect = arrived.recognised.dialect;
         let deadline = self.deadline_of(&arrived, Instant::now());
-        let pipeline = Arc::clone(&self);
-        self.tasks
-            .spawn(async move { pipeline.travel(arrived, door).await });
-        self.answer_in_time(opened, deadline, dialect).await
+        let travels = Arc::clone(&self).travel(arrived, door);
+        let answer = Attended::new(travels, opened, self.tasks.clone());
+        self.answer_in_time(answer, deadline, dialect).await
     }
 
     /// The way of a call, station by station.
-    async fn travel(&self, arrived: Arrived, mut door: Door) {
+    async fn travel(self: Arc<Self>, arrived: Arrived, mut door: Door) {
         let mut call = match self.read(arrived) {
             Ok(call) => call,
             Err(unread) => return self.turn_away(unread, door),
         };
-        let outcome = match self.consult_rules(&mut call).await {
+        let mut outcome = match self.consult_rules(&mut call).await {
             Ok(()) => self.buy_for(&mut call, &mut door).await,
             Err(refused) => Err(refused),
         };
-        let delivery = self.answer(&mut call, &outcome, door).await;
+        let handover = self.answer(&mut call, &mut outcome, &mut door).await;
         self.hear_response(&mut call, &outcome).await;
-        self.record(call, outcome, delivery).await;
+        door.when_delivered(move |delivered, bytes| {
+            self.record(call, outcome, handover, delivered, bytes);
+        });
     }
 
     /// The provider whose host this is, if its messages can be read: there is no reason to open

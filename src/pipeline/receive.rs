@@ -56,6 +56,7 @@ impl Pipeline {
             submit: recognised.dialect.submits(&arrived.head, &asked),
             began,
             deadline: self.deadline_of(&arrived, began),
+            id: decision.id.to_string().into(),
             request: Arc::clone(&asked),
             asked,
             asked_quote,
@@ -128,7 +129,7 @@ impl Pipeline {
             .notes
             .extend(own_headers::unknown_cache(&arrived.head.headers));
         decision.config = Arc::clone(&self.policy.config);
-        decision.book = self.book.digest().into();
+        decision.book = Arc::clone(self.book.digest());
         decision
     }
 
@@ -237,9 +238,9 @@ impl Declined {
 
 /// Lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }

@@ -143,6 +143,9 @@ impl Pipeline {
             |plugin: &&Plugin| plugin.has_on_response() && !(judged && self.is_held_by(plugin));
         let mut response = None;
         for plugin in self.plugins.iter().filter(hears) {
+            if response.is_none() {
+                tokio::task::yield_now().await; // the answer goes first
+            }
             let response =
                 response.get_or_insert_with(|| Arc::new(self.response_view(call, served)));
             let response = Arc::clone(response);
@@ -171,7 +174,7 @@ impl Pipeline {
         plugin: &Plugin,
         outcome: HookOutcome,
     ) -> Vec<(Made, RuleRecord)> {
-        self.raise(plugin, ON_RESPONSE, &call.id(), outcome.alerts);
+        self.raise(plugin, ON_RESPONSE, &call.id, outcome.alerts);
         if let Some(error) = &outcome.error {
             note_error(call, plugin, ON_RESPONSE, error, outcome.us);
         }
@@ -223,12 +226,13 @@ impl Pipeline {
         }
     }
 
+    /// Whether any plugin is told of calls that have ended.
+    pub(super) fn hears_decisions(&self) -> bool {
+        self.plugins.iter().any(Plugin::has_on_decision)
+    }
+
     /// Tells the plugins of a call that has ended, as the log has it.
     pub(super) async fn tell_decision(&self, decision: &Decision) {
-        let hears = |plugin: &&Plugin| plugin.has_on_decision();
-        if !self.plugins.iter().any(|plugin| hears(&plugin)) {
-            return;
-        }
         let line = render(decision).and_then(|line| serde_json::from_str(&line));
         let record = match line {
             Ok(record) => Arc::new(record),
@@ -239,7 +243,11 @@ impl Pipeline {
             at: decision.ended_at,
             world: Arc::clone(&self.world),
         });
-        for plugin in self.plugins.iter().filter(hears) {
+        for plugin in self
+            .plugins
+            .iter()
+            .filter(|plugin| plugin.has_on_decision())
+        {
             let outcome = plugin.on_decision(Arc::clone(&view)).await;
             let call = decision.id.to_string();
             if let Some(error) = &outcome.error {

@@ -69,7 +69,7 @@ impl Pipeline {
         hook: &'static str,
         outcome: HookOutcome,
     ) -> Result<(), Rescued> {
-        self.raise(plugin, hook, &call.id(), outcome.alerts);
+        self.raise(plugin, hook, &call.id, outcome.alerts);
         if let Some(error) = outcome.error {
             note_error(call, plugin, hook, &error, outcome.us);
             return match plugin.on_error() {

@@ -120,7 +120,7 @@ impl Pipeline {
     }
 
     fn begin_ours(&self, call: &Call) -> (String, Arc<Known>) {
-        let id = call.id().to_ascii_lowercase();
+        let id = call.id.to_ascii_lowercase();
         let known = Arc::new(Known {
             credential: self.asker(call.dialect(), &call.arrived.head),
             asked: remembered(&call.asked),
@@ -325,7 +325,9 @@ impl Pipeline {
         };
         let known = Arc::new(known);
         let key = (Arc::clone(&call.arrived.provider.name), id.to_owned());
-        self.jobs.led.insert(call.id(), Arc::clone(&known));
+        self.jobs
+            .led
+            .insert(call.id.to_string(), Arc::clone(&known));
         self.jobs.known.insert(key, known);
         self.open_live(call, Some(plan), &live, door);
         if let Some(pilot) = pilot {

@@ -189,7 +189,7 @@ impl Book {
     }
 
     /// Eight hex digits that change with any byte of the files.
-    pub fn digest(&self) -> &str {
+    pub fn digest(&self) -> &Arc<str> {
         &self.digest
     }
 }

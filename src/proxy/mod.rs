@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::action::Via;
+use crate::cores::Cores;
 use crate::current::Current;
 use crate::listen::{Closing, Listener};
 use crate::pipeline::{Arrived, Body, Caller, Declined, JobAsked, Pipeline, Provider, own_headers};
@@ -52,6 +53,7 @@ pub struct Proxy {
     pub authority: Arc<Authority>,
     pub access: Access,
     pub tasks: Tasks,
+    pub cores: Cores,
 }
 
 type Answer = Response<Body>;
@@ -68,10 +70,10 @@ struct Site {
 impl Proxy {
     /// Serves until the word to end. Connections that are busy then finish their request.
     pub async fn serve(self: Arc<Self>, listener: Listener, closing: Closing) {
-        let tasks = self.tasks.clone();
+        let (cores, tasks) = (self.cores.clone(), self.tasks.clone());
         let until = closing.clone();
         listener
-            .serve(tasks, until, move |stream, peer| {
+            .serve(cores, tasks, until, move |stream, peer| {
                 let (proxy, closing) = (Arc::clone(&self), closing.clone());
                 async move { proxy.connection(stream, peer, closing).await }
             })

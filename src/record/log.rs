@@ -26,7 +26,7 @@ use super::rotation::{Rotation, Sheet};
 /// Most bytes that wait to be written: eight thousand usual lines.
 const MOST_WAITING: usize = 16 << 20;
 /// How long the writer gathers lines before it writes them.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 /// How long it waits before it tries a failed write again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How many lines a subscriber may lag behind before it misses some.

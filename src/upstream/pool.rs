@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::dial::{DialError, Dialer, Protocol};
 use super::one::One;
 use super::{Destination, Outbound};
+use crate::cores;
 use crate::task::Tasks;
 
 /// Shorter than providers keep a silent connection, so that the race is seldom lost.
@@ -38,10 +39,10 @@ struct Lane {
     shared: Option<Two>,
 }
 
-/// All connections, by destination.
+/// All connections, by destination and by the core whose they are: on another they would wake two.
 pub(super) struct Pool {
     dialer: Dialer,
-    lanes: DashMap<Destination, Arc<Mutex<Lane>>>,
+    lanes: DashMap<(usize, Destination), Arc<Mutex<Lane>>>,
     /// Drivers of shared connections, counted apart: shutdown waits for calls, not for these.
     drivers: Tasks,
 }
@@ -68,10 +69,11 @@ impl Pool {
     }
 
     fn lane(&self, to: &Destination) -> Arc<Mutex<Lane>> {
-        if let Some(lane) = self.lanes.get(to) {
+        let place = (cores::here(), to.clone());
+        if let Some(lane) = self.lanes.get(&place) {
             return Arc::clone(&lane);
         }
-        Arc::clone(&self.lanes.entry(to.clone()).or_default())
+        Arc::clone(&self.lanes.entry(place).or_default())
     }
 
     /// A connection that waits, or a new one; `fresh` insists on a new one.

@@ -1,0 +1,146 @@
+//! A thread for each processor, and connections that stay on one of them.
+//!
+//! A call takes tens of microseconds of work in several small pieces. Shared among threads, each
+//! piece would wake another thread to look for work, and find its memory in the wrong processor's
+//! cache. Here everything of a connection runs on one thread; a new connection goes to the thread
+//! that has fewest.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::task::Tasks;
+
+/// Sooner than any wait that a call begins with.
+const TICK: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static HERE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The number of the thread that this runs on, for what is kept for each of them apart: from 1,
+/// and 0 for all threads that are none of [`Cores`].
+pub fn here() -> usize {
+    HERE.get()
+}
+
+/// The threads. Clones are the same; they end with the last one.
+#[derive(Clone, Debug)]
+pub struct Cores {
+    all: Arc<[Core]>,
+}
+
+#[derive(Debug)]
+struct Core {
+    runtime: Handle,
+    /// Connections that are served here.
+    busy: Arc<AtomicUsize>,
+    /// Dropped to end the thread.
+    _end: oneshot::Sender<()>,
+}
+
+/// Counts a connection for as long as it is served.
+struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Cores {
+    /// Starts a thread for each processor that this process may use.
+    ///
+    /// # Errors
+    /// The system's, when it starts no further thread.
+    pub fn start() -> io::Result<Cores> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let all: io::Result<Vec<Core>> = (1..=count).map(Core::start).collect();
+        Ok(Cores { all: all?.into() })
+    }
+
+    /// Serves a connection on the thread that has fewest. `serve` is called there, so that what it
+    /// opens belongs to that thread.
+    pub fn serve<F>(&self, tasks: &Tasks, serve: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let fewest = self
+            .all
+            .iter()
+            .min_by_key(|core| core.busy.load(Ordering::Relaxed));
+        let Some(core) = fewest else { return };
+        core.busy.fetch_add(1, Ordering::Relaxed);
+        let busy = Busy(Arc::clone(&core.busy));
+        let _here = core.runtime.enter();
+        tasks.spawn(async move {
+            let _busy = busy;
+            serve().await;
+        });
+    }
+}
+
+impl Core {
+    fn start(number: usize) -> io::Result<Core> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name(format!("core-{number}"))
+            .spawn(move || {
+                HERE.set(number);
+                runtime.block_on(run(ended));
+                // Work that blocks (a picture being fitted) need not be waited for.
+                runtime.shutdown_background();
+            })?;
+        Ok(Core {
+            runtime: handle,
+            busy: Arc::default(),
+            _end: end,
+        })
+    }
+}
+
+/// Runs until `ended`. A timer is always pending: with none, the next one that a call sets would
+/// take a system call to announce itself.
+async fn run(mut ended: oneshot::Receiver<()>) {
+    while tokio::time::timeout(TICK, &mut ended).await.is_err() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn connections_are_spread_and_stay_where_they_are() {
+        let cores = Cores::start().unwrap();
+        let tasks = Tasks::new();
+        let count = cores.all.len();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (open, _) = tokio::sync::watch::channel(false);
+        for _ in 0..count * 3 {
+            let (tell, mut opened) = (tell.clone(), open.subscribe());
+            cores.serve(&tasks, move || async move {
+                let before = here();
+                let _ = opened.wait_for(|open| *open).await;
+                tell.send((before, here())).unwrap();
+            });
+        }
+        open.send_replace(true);
+        let mut served: BTreeMap<usize, usize> = BTreeMap::new();
+        for _ in 0..count * 3 {
+            let (before, after) = told.recv().await.unwrap();
+            assert_eq!(before, after);
+            *served.entry(after).or_default() += 1;
+        }
+        assert_eq!(served, (1..=count).map(|core| (core, 3)).collect());
+        assert_eq!(here(), 0);
+    }
+}
