@@ -1,5 +1,6 @@
 //! Builds every part once, from valid settings, and takes it all down in the right order.
 
+pub mod accounts;
 mod hook_prices;
 pub mod prices;
 pub mod rule_bench;
@@ -26,7 +27,7 @@ use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
 use crate::pipeline::{
-    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, WhenDown,
+    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Quotes, WhenDown,
 };
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
@@ -95,10 +96,12 @@ pub struct App {
 /// # Errors
 /// Every mistake in any of them.
 pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), StartError> {
-    let book = Arc::new(book(settings)?.on(&prices::today()));
+    let book = book(settings)?;
+    let book = Arc::new(book.for_whom(&accounts::standings(settings), &prices::today()));
     let mut problems = not_yet(settings);
     problems.extend(unknown_models(settings, &book));
     problems.extend(unknown_deployments(settings, &book));
+    problems.extend(accounts::unknown(settings, &book));
     let entries: Vec<plugin::Entry> = settings.plugins.iter().map(entry).collect();
     let book = Arc::new(Current::new(book));
     let prices = Arc::new(BookPrices::new(Arc::clone(&book), settings));
@@ -338,8 +341,10 @@ impl App {
             memory: Memory::new(settings.in_flight, Store::bound(settings.cache.memory)),
             jobs: Jobs::new(settings.job_ttl),
             pictures: pictures(settings.cache.memory),
+            quotes: Quotes::default(),
         };
         let pipeline = Arc::new(pipeline.with_budgets(budgeting));
+        accounts::count(&settings, &pipeline).await;
         let left = pipeline.take_over_jobs().await;
         let access = access(&settings, address, extras.app);
         let authority = Arc::new(authority);
@@ -512,6 +517,7 @@ fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
                 None => provider.api_key.clone(),
             },
             deployments: provider.deployments.clone(),
+            ask_quote: provider.ask_quote,
         }
     }))
 }

@@ -191,6 +191,10 @@ section! {
         api_key = "api_key",
         limits = "limits",
         deployments = "deployments",
+        ask_quote = "ask_quote",
+        region = "region",
+        licence = "licence",
+        volume = "volume",
     }
 }
 

@@ -23,6 +23,7 @@ pub mod own_headers;
 mod plan;
 mod provider;
 mod questions;
+mod quoting;
 mod reading;
 mod receive;
 pub mod rescue;
@@ -61,6 +62,7 @@ pub use left::LeftJob;
 pub use provider::{Provider, Providers};
 pub use questions::JobAsked;
 pub use receive::Declined;
+pub use quoting::Quotes;
 
 /// How calls are treated, from the configuration.
 #[derive(Clone, Debug)]
@@ -141,6 +143,8 @@ pub struct Pipeline {
     pub jobs: Jobs,
     /// Pictures that callers were given our own URLs for.
     pub pictures: Cache<String, (Format, Rope)>,
+    /// What providers themselves quoted.
+    pub quotes: Quotes,
 }
 
 /// A client that did not accept our certificate.

@@ -25,6 +25,8 @@ pub struct Provider {
     pub key: Option<Secret>,
     /// The model behind each deployment of the account; a name that is not here is the model's own.
     pub deployments: BTreeMap<String, String>,
+    /// Before anything is sent, it is asked what that will cost.
+    pub ask_quote: bool,
 }
 
 impl std::fmt::Debug for Provider {

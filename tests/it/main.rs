@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod accounts;
 mod azure;
 mod books_balance;
 mod broken;
@@ -24,6 +25,7 @@ mod held_answers;
 mod jobs;
 mod losses;
 mod memory;
+mod own_quotes;
 mod price_command;
 mod price_reload;
 mod responses;

@@ -45,7 +45,7 @@ fn every_row_says_where_and_when_it_was_read_and_what_follows_it() {
             .capability
             .retired("2026-05-12")
     );
-    assert_eq!(book.models().count(), 256);
+    assert_eq!(book.models().count(), 260);
 }
 
 #[test]
