@@ -30,7 +30,10 @@ fn configure(settings: &mut Settings, dir: &Path, stability: &str) {
         text,
         folder: dir.to_owned(),
     };
-    let loaded = Settings::load(&source, &[], &|_| None).unwrap();
+    let loaded = Settings::load(&source, &[], &|name| {
+        (name == "HOME").then(|| dir.display().to_string())
+    })
+    .unwrap();
     settings.providers = loaded.settings.providers;
     settings.prices = vec![prices];
 }
