@@ -61,8 +61,8 @@ pub use jobs::Jobs;
 pub use left::LeftJob;
 pub use provider::{Provider, Providers};
 pub use questions::JobAsked;
-pub use receive::Declined;
 pub use quoting::Quotes;
+pub use receive::Declined;
 
 /// How calls are treated, from the configuration.
 #[derive(Clone, Debug)]

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors, lowest first; a name is a module at the crate's root.
 const FLOORS: &[&[&str]] = &[
     &[
-        "image", "bill", "budget", "current", "money", "near", "room", "wire", "task",
-        "secret",
+        "image", "bill", "budget", "current", "money", "near", "room", "wire", "task", "secret",
     ],
     &["dialect", "price", "action", "fit"],
     &["plugin", "cache", "upstream", "ledger", "record"],
