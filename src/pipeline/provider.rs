@@ -169,6 +169,7 @@ mod tests {
             ]
             .map(|(name, model)| (name.to_owned(), model.to_owned()))
             .into(),
+            ask_quote: false,
         };
         let asked = |model: &str| ImageRequest::new(ModelId::new("azure", model), "a cat");
         let mut own = asked("b");

@@ -259,25 +259,8 @@ impl Plugin {
         self.script.has(Hook::Budget)
     }
 
-    pub fn has_on_budget(&self) -> bool {
-        self.script.has(Hook::Budget)
-    }
-
     pub fn has_on_failure(&self) -> bool {
         self.script.has(Hook::Failure)
-    }
-
-    pub fn has_on_response(&self) -> bool {
-        self.script.has(Hook::Response)
-    }
-
-    pub fn has_on_decision(&self) -> bool {
-        self.script.has(Hook::Decision)
-    }
-
-    /// Whether answers wait for its `on_response`, which may then send them back.
-    pub fn holds(&self) -> bool {
-        self.script.holds
     }
 
     pub fn has_on_response(&self) -> bool {
