@@ -332,9 +332,9 @@ impl Pipeline {
             };
             let cost = settled.charge.unwrap_or(Usd::ZERO);
             match settled.outcome {
-                Outcome::Unknown => causes.unknown = causes.unknown + cost,
-                Outcome::Failed => causes.failed_billed = causes.failed_billed + cost,
-                _ => causes.undelivered = causes.undelivered + cost,
+                Outcome::Unknown => causes.unknown += cost,
+                Outcome::Failed => causes.failed_billed += cost,
+                _ => causes.undelivered += cost,
             }
             attempts.push(AmendAttempt {
                 i: row.hold.attempt,

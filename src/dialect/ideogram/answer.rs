@@ -218,7 +218,7 @@ fn is_withheld(item: &Node) -> bool {
     item.get("is_image_safe").and_then(Node::bool) == Some(false)
 }
 
-fn resolution<'n>(item: &'n Node) -> Option<&'n str> {
+fn resolution(item: &Node) -> Option<&str> {
     let said = |name: &str| item.get(name).and_then(Node::text);
     said("upscaled_resolution").or_else(|| said("resolution"))
 }
