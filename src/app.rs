@@ -1,5 +1,6 @@
 //! Builds every part once, from valid settings, and takes it all down in the right order.
 
+pub mod accounts;
 mod hook_prices;
 pub mod prices;
 pub mod rule_bench;
@@ -27,7 +28,8 @@ use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
 use crate::pipeline::{
-    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Retries, WhenDown,
+    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Quotes, Retries,
+    WhenDown,
 };
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
@@ -96,10 +98,12 @@ pub struct App {
 /// # Errors
 /// Every mistake in any of them.
 pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), StartError> {
-    let book = Arc::new(book(settings)?.on(&prices::today()));
+    let book = book(settings)?;
+    let book = Arc::new(book.for_whom(&accounts::standings(settings), &prices::today()));
     let mut problems = not_yet(settings);
     problems.extend(unknown_models(settings, &book));
     problems.extend(unknown_deployments(settings, &book));
+    problems.extend(accounts::unknown(settings, &book));
     let entries: Vec<plugin::Entry> = settings.plugins.iter().map(entry).collect();
     let book = Arc::new(Current::new(book));
     let prices = Arc::new(BookPrices::new(Arc::clone(&book), settings));
@@ -338,8 +342,10 @@ impl App {
             pictures: pictures(settings.cache.memory),
             beyond: Arc::default(),
             short: Arc::default(),
+            quotes: Quotes::default(),
         };
         let pipeline = Arc::new(pipeline.with_budgets(budgeting));
+        accounts::count(&settings, &pipeline).await;
         let left = pipeline.take_over_jobs().await;
         let access = access(&settings, address, extras.app);
         let authority = Arc::new(authority);
@@ -518,6 +524,7 @@ fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
                 provider.limits.concurrent,
                 provider.limits.per_minute,
             ),
+            ask_quote: provider.ask_quote,
         }
     }))
 }

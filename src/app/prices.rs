@@ -6,11 +6,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use super::{StartError, price_files, price_problem, unknown_models};
+use super::{StartError, accounts, price_files, price_problem, unknown_models};
 use crate::config::Settings;
 use crate::current::Current;
 use crate::listen::Closing;
@@ -24,6 +24,9 @@ use crate::record::{NoticeKind, NoticeLevel};
 /// How often the files are looked at. A file counts once it has stood still from one look to the
 /// next, so that none is read while it is being written.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
+
+/// How often the month's pictures are counted anew, where a price depends on them.
+const RECOUNT: Duration = Duration::from_secs(60);
 
 /// The day it is, UTC.
 pub(super) fn today() -> String {
@@ -99,6 +102,8 @@ pub(super) struct Watch {
     /// The texts of the book in force, by name.
     texts: Vec<(String, String)>,
     day: String,
+    /// When the month's pictures were counted last.
+    counted: Instant,
 }
 
 impl Watch {
@@ -111,6 +116,7 @@ impl Watch {
             seen: read.clone(),
             read,
             day: today(),
+            counted: Instant::now(),
         }
     }
 
@@ -121,6 +127,7 @@ impl Watch {
                 () = tokio::time::sleep(LOOK) => {}
             }
             self.turn();
+            self.recount().await;
             let now = Stamps::of(&self.settings);
             let still = now == self.seen;
             self.seen = now;
@@ -137,6 +144,14 @@ impl Watch {
         if today != self.day {
             self.in_force.put(self.in_force.book.get().on(&today));
             self.day = today;
+        }
+    }
+
+    /// Counts what was bought in the month anew: other processes buy too, and months end.
+    async fn recount(&mut self) {
+        if self.counted.elapsed() >= RECOUNT {
+            self.counted = Instant::now();
+            accounts::count(&self.settings, &self.in_force.pipeline.get()).await;
         }
     }
 
@@ -192,11 +207,12 @@ fn read(
         .collect();
     let book = Book::with(&files)
         .map_err(|found| StartError(found.into_iter().map(price_problem).collect()).to_string())?;
-    let book = book.on(day);
+    let book = book.for_whom(old.standings(), day);
     if book.digest() == old.digest() {
         return Ok(None);
     }
-    let unknown = unknown_models(settings, &book);
+    let mut unknown = unknown_models(settings, &book);
+    unknown.extend(accounts::unknown(settings, &book));
     if !unknown.is_empty() {
         return Err(StartError(unknown).to_string());
     }

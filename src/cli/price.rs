@@ -74,7 +74,7 @@ pub(super) fn run(args: &PriceArgs, global: &Global) -> u8 {
         Ok(today) => today,
         Err(problem) => return failed(COMMAND, global, WRONG, &[problem]),
     };
-    let book = book.on(&today);
+    let book = book.for_whom(&app::accounts::uncounted(&settings), &today);
     let request = match request(args, &settings, &book) {
         Ok(request) => request,
         Err((code, problem)) => return failed(COMMAND, global, code, &[problem]),

@@ -32,7 +32,7 @@ pub use doors::App;
 pub use find::{Source, state_dir};
 pub use plugins::{OnError, PluginEntry, PluginSource};
 pub use problem::{Place, Problem};
-pub use provider::{Limits, Provider, Providers, key_variables};
+pub use provider::{Limits, Named, Provider, Providers, Volume, key_variables};
 pub use spend::{Budget, BudgetPlaces, Class, Dimension, Over, Per};
 pub use storage::{CacheSettings, Ledger, LedgerDown, LedgerSync, LogPrompts, LogRotate};
 pub use units::{bytes as parse_bytes, duration as parse_duration};

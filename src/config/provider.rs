@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::address::{Upstream, host_name};
-use super::problem::{Problem, nearest};
+use super::problem::{Place, Problem, nearest};
 use super::providers::{self, KNOWN, Known};
 use super::raw::{Field, RawLimits, RawProvider};
 use super::read::Reader;
+use crate::image::{ImageRequest, ModelId};
 use crate::secret::Secret;
 
 /// A company or server that makes images.
@@ -31,6 +32,28 @@ pub struct Provider {
     pub limits: Limits,
     /// The model behind each deployment, where models go by names of the account's own (Azure).
     pub deployments: BTreeMap<String, String>,
+    /// Before anything is sent, the provider is asked what it will cost.
+    pub ask_quote: bool,
+    /// The region and the licence that its prices are read for.
+    pub region: Option<Named>,
+    pub licence: Option<Named>,
+    /// Where its prices depend on how much was bought in the month: who counts.
+    pub volume: Option<Volume>,
+}
+
+/// A name that the price book must know, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub place: Place,
+}
+
+/// Pictures bought from a provider in the calendar month, UTC: those of the ledger, and so many
+/// besides that others buy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    pub besides: u64,
+    pub place: Place,
 }
 
 /// Bounds on what is sent to a provider, an instance of pixtoll.
@@ -62,6 +85,10 @@ impl Provider {
             api_key: None,
             limits: Limits::default(),
             deployments: BTreeMap::new(),
+            ask_quote: false,
+            region: None,
+            licence: None,
+            volume: None,
         }
     }
 }
@@ -211,6 +238,7 @@ fn provider(
     if let Some(field) = &raw.deployments {
         deployments(field, &mut provider, reader);
     }
+    prices(&raw, &mut provider, reader);
     if provider.default_upstream.is_none() {
         provider.default_upstream = provider.hosts.first().map(|host| Upstream::https(host));
     }
@@ -222,6 +250,48 @@ fn provider(
         );
     }
     Some(provider)
+}
+
+/// What its prices depend on.
+fn prices(raw: &RawProvider<'_>, provider: &mut Provider, reader: &mut Reader<'_>) {
+    if let Some(field) = &raw.ask_quote {
+        provider.ask_quote = reader.truth(field).unwrap_or(false);
+        if provider.ask_quote && !provider.dialects.iter().any(|name| quotes(name)) {
+            let why = format!("`{}` gives no quote for nothing", provider.name);
+            let givers = providers::dialects().filter(|name| quotes(name));
+            let givers: Vec<&str> = givers.collect();
+            let remedy = format!("take it out; who speaks {} can be asked", givers.join(", "));
+            reader.bad(field, why, remedy);
+        }
+    }
+    let mut named = |field: Option<&Field<'_>>, example| {
+        let field = field?;
+        Some(Named {
+            name: reader.text(field, example)?,
+            place: field.place().clone(),
+        })
+    };
+    provider.region = named(raw.region.as_ref(), "europe-west4");
+    provider.licence = named(raw.licence.as_ref(), "extended");
+    provider.volume = raw.volume.as_ref().and_then(|field| {
+        let besides = reader.parsed(field, "ledger", |text| match text.trim() {
+            "ledger" => Ok(0),
+            text => text
+                .parse()
+                .map_err(|_| "is neither `ledger` nor a number of pictures".to_owned()),
+        })?;
+        Some(Volume {
+            besides,
+            place: field.place().clone(),
+        })
+    });
+}
+
+/// Whether a dialect has a way to ask for a price.
+fn quotes(dialect: &str) -> bool {
+    let any = ImageRequest::new(ModelId::new(dialect, "any"), "any");
+    let dialect = crate::dialect::by_name(dialect);
+    dialect.is_some_and(|dialect| dialect.write_question(&any).is_some())
 }
 
 /// Whether an unknown name is a provider of the user's own, and not a slip.

@@ -177,6 +177,7 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         name: "ideogram",
+        dialects: &["ideogram"],
         hosts: &["api.ideogram.ai"],
         upstream: Some("api.ideogram.ai"),
         key_from: &["IDEOGRAM_API_KEY"],

@@ -193,6 +193,10 @@ section! {
         api_key = "api_key",
         limits = "limits",
         deployments = "deployments",
+        ask_quote = "ask_quote",
+        region = "region",
+        licence = "licence",
+        volume = "volume",
     }
 }
 

@@ -584,7 +584,7 @@ fn wrong_providers_are_named() {
 #[test]
 fn wrong_classes_and_budgets_are_named() {
     wrong(
-        "classes:\n  a: {models: [dalle]}\n  b: {models: [opnai/x], max_cost: 0}\n  c: {}\n  d: {models: []}\n  e: {models: [ideogram/v_3]}\n  f: {models: [openai/x, openai/x]}\n",
+        "classes:\n  a: {models: [dalle]}\n  b: {models: [opnai/x], max_cost: 0}\n  c: {}\n  d: {models: []}\n  e: {models: [leonardo/phoenix-1.0]}\n  f: {models: [openai/x, openai/x]}\n",
         &[
             (2, 16, "`dalle` names no provider", "stability/sd3.5-medium"),
             (
@@ -604,7 +604,7 @@ fn wrong_classes_and_budgets_are_named() {
             (
                 6,
                 16,
-                "does not speak with `ideogram` yet",
+                "does not speak with `leonardo` yet",
                 "dialect: openai",
             ),
             (7, 26, "`openai/x` stands here twice", "keep one"),

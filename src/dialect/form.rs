@@ -101,6 +101,11 @@ impl Fields {
         self.left.insert(name.to_owned(), value.into());
     }
 
+    /// Whether a field is there and nobody has taken it yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
     /// Takes a value as it stands.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.left.remove(name)

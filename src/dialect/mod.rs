@@ -9,6 +9,7 @@ mod fal;
 mod form;
 mod google;
 mod head;
+mod ideogram;
 pub mod job;
 mod loose;
 mod openai;
@@ -33,6 +34,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
 use thiserror::Error;
 
+use crate::bill::Quote;
 use crate::image::{Failure, FailureKind, ImageRequest, ImageResponse, ModelId, Operation};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
 use job::{Job, JobAsk, JobCall, JobPlace, JobState, Submit};
@@ -63,6 +65,7 @@ pub static ALL: &[&dyn Dialect] = &[
     &bfl::Bfl,
     #[cfg(test)]
     &toy::Toy,
+    &ideogram::Ideogram,
 ];
 
 /// The dialect of that name.
@@ -194,6 +197,17 @@ pub trait Dialect: Send + Sync {
     /// # Errors
     /// [`Unsupported`] when this wire format has no way to say it.
     fn write_request(&self, request: &ImageRequest) -> Result<Message, Unsupported>;
+
+    /// Asks what `request` would cost, where this provider tells it for nothing; `None` where it does
+    /// not. Carries no key, and equal questions have equal answers.
+    fn write_question(&self, _request: &ImageRequest) -> Option<Message> {
+        None
+    }
+
+    /// The price that the answer to such a question names; `None` when it names none.
+    fn read_quote(&self, _head: &ReplyHead, _body: &Bytes) -> Option<Quote> {
+        None
+    }
 
     /// Puts a key of ours where this provider looks for it, in place of any other.
     ///

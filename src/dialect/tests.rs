@@ -893,6 +893,10 @@ fn routes_are_claimed_exactly() {
     check(Method::POST, "/v1/flux-2-pro", Some("bfl"));
     check(Method::POST, "/v1/flux-tools/erase-v1", Some("bfl"));
     check(Method::POST, "/v1/finetune", None);
+    let ideogram = Some("ideogram");
+    check(Method::POST, "/v1/ideogram-v3/generate", ideogram);
+    check(Method::POST, "/v2/image/generate/ideogram-4-5/", ideogram);
+    check(Method::GET, "/v2/generations/gen_1", None);
     check(Method::GET, "/v1/get_result?id=1", None);
     check(Method::POST, "/v1/predictions", Some("replicate"));
     check(

@@ -184,7 +184,12 @@ impl Pipeline {
     }
 
     /// A question as it goes out, with the key that paid for the job.
-    fn question_message(&self, call: &Call, plan: &Plan, message: &Message) -> Request<Outbound> {
+    pub(super) fn question_message(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        message: &Message,
+    ) -> Request<Outbound> {
         let mut request = question_request(message);
         let headers = request.headers_mut();
         if plan.own_credential {

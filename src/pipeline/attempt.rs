@@ -235,6 +235,8 @@ impl Pipeline {
                 return self.failed(call, failure, None, pilot);
             }
         };
+        let at_own_quote = self.at_own_quote(call, plan).await;
+        let plan = at_own_quote.as_ref().unwrap_or(plan);
         call.attempts += 1;
         let mut record = AttemptRecord::new(call.attempts, &plan.request, plan.quote.as_deref());
         record.at_ms = millis(call.began.elapsed());
@@ -359,6 +361,7 @@ impl Pipeline {
         };
         let charge = self.charge(call, plan, &head, &body, &mut response);
         record.answer(&mut response, plan.request.n, charge);
+        self.book.bought(&plan.request.model, pictures(&response));
         self.settle(ticket, &record, charge).await;
         show_rest(&live);
         call.served_by = vec![record.i];
@@ -487,7 +490,7 @@ impl Pipeline {
         ticket: Ticket,
         failure: &Failure,
     ) {
-        let charge = self.book.failed_charge(&plan.request, failure);
+        let charge = self.failure_charge(plan, failure);
         record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
         if failure.sent == Sent::NotSent {
             if let Err(error) = self.ledger.release(ticket) {
@@ -530,6 +533,11 @@ pub(super) fn shape_of(call: &Call) -> Shape {
         stream: call.asked.stream,
         job: call.submit.is_some(),
     }
+}
+
+/// Pictures that an answer is charged for.
+fn pictures(response: &ImageResponse) -> u64 {
+    response.images.len() as u64 + u64::from(response.withheld)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -3,9 +3,9 @@
 use super::Pipeline;
 use super::call::Call;
 use super::plan::Plan;
-use crate::bill::{Charge, Line};
-use crate::image::{Failure, ImageResponse};
-use crate::price::{Discrepancy, Shortfall};
+use crate::bill::{Charge, ChargeFrom, Line};
+use crate::image::{Billed, Failure, ImageResponse};
+use crate::price::{Discrepancy, Settled, Shortfall};
 use crate::wire::{ReplyHead, Rope};
 
 /// A charge may lie so many thousandths beyond its quote before anybody is told: rates are
@@ -27,6 +27,7 @@ impl Pipeline {
         self.book
             .keep_signals(provider, &head.headers, body, &mut response.codes);
         let settled = self.book.settle(&plan.request, response);
+        let settled = at_own_quote(plan, settled, response);
         let model = &plan.request.model;
         if let Some(short) = &settled.short {
             let text = worded_shortfall(short);
@@ -49,6 +50,22 @@ impl Pipeline {
         settled.charge
     }
 
+    /// What a failure cost: a quote of the provider's own counts before the book's list.
+    pub(super) fn failure_charge(&self, plan: &Plan, failure: &Failure) -> Charge {
+        let charge = self.book.failed_charge(&plan.request, failure);
+        let by_list = matches!(charge.from, ChargeFrom::List | ChargeFrom::Unpriced);
+        match plan.quote.as_deref().filter(|_| plan.own_quote && by_list) {
+            None => charge,
+            Some(own) => Charge {
+                amount: Some(match failure.billed {
+                    Billed::Yes => own.expected,
+                    Billed::No | Billed::Unknown => own.high,
+                }),
+                from: ChargeFrom::List,
+            },
+        }
+    }
+
     /// What the book knows of a failure besides: what the answer says that it cost, and whether
     /// this provider bills such failures at all. The rules decide on nothing less.
     pub(super) fn judge(
@@ -62,6 +79,26 @@ impl Pipeline {
             failure.charge = self.book.told_charge(provider, &head.headers, body);
         }
         failure.billed = self.book.billed(provider, failure);
+    }
+}
+
+/// An exact quote of the provider's own is what it charges, where its answer does not tell and all
+/// that was ordered came.
+fn at_own_quote(plan: &Plan, settled: Settled, response: &ImageResponse) -> Settled {
+    let by_list = matches!(settled.charge.from, ChargeFrom::List | ChargeFrom::Unpriced);
+    let came = response.images.len() as u64 + u64::from(response.withheld);
+    let whole = by_list && came == u64::from(plan.request.n.max(1));
+    let own = plan.quote.as_deref().filter(|_| plan.own_quote && whole);
+    match own.filter(|own| own.low == own.high) {
+        None => settled,
+        Some(own) => Settled {
+            charge: Charge {
+                amount: Some(own.expected),
+                from: ChargeFrom::Reported,
+            },
+            lines: own.lines.clone(),
+            ..settled
+        },
     }
 }
 

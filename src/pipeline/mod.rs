@@ -25,6 +25,7 @@ pub mod own_headers;
 mod plan;
 mod provider;
 mod questions;
+mod quoting;
 mod reading;
 mod receive;
 pub mod rescue;
@@ -66,6 +67,7 @@ pub use jobs::Jobs;
 pub use left::LeftJob;
 pub use provider::{Provider, Providers};
 pub use questions::JobAsked;
+pub use quoting::Quotes;
 pub use receive::Declined;
 pub use retries::{Retries, RetryBudget};
 pub use seldom::Seldom;
@@ -154,6 +156,8 @@ pub struct Pipeline {
     /// Models whose charges lie beside their quotes, and those of which less came than was paid for.
     pub beyond: Arc<Seldom>,
     pub short: Arc<Seldom>,
+    /// What providers themselves quoted.
+    pub quotes: Quotes,
 }
 
 /// A client that did not accept our certificate.

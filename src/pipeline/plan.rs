@@ -24,6 +24,8 @@ pub(super) struct Plan {
     /// Cut to the model's measure.
     pub(super) request: Arc<ImageRequest>,
     pub(super) quote: Option<Arc<Quote>>,
+    /// The quote is the provider's own.
+    pub(super) own_quote: bool,
     /// Nothing was changed: the app's own bytes go out.
     pub(super) untouched: bool,
     /// How many pictures each of its requests is asked for; none where one request asks for all.
@@ -105,6 +107,7 @@ impl Pipeline {
             destination: arrived.provider.reached_at(&arrived.destination).clone(),
             dialect: call.dialect(),
             quote: None,
+            own_quote: false,
             request: Arc::clone(&call.request),
             untouched,
             calls: Vec::new(),
@@ -225,11 +228,12 @@ impl Pipeline {
         let row = self.book.model(model);
         let dialect = provider
             .dialect_for(row.map_or(model, |row| &row.id))
-            .ok_or_else(|| {
-                format!(
+            .ok_or_else(|| match provider.dialects.is_empty() {
+                true => format!(
                     "{model}: this version cannot speak to `{}` yet",
                     provider.name
-                )
+                ),
+                false => format!("{model}: this version does not speak the routes that it is on"),
             })?;
         let row = row.ok_or_else(|| format!("{model}: the price book does not know it"))?;
         let own = provider.name == call.arrived.provider.name;
@@ -306,6 +310,7 @@ impl Pipeline {
             destination,
             dialect,
             quote: quote.map(Arc::new),
+            own_quote: false,
             calls: match untouched {
                 true => Vec::new(),
                 false => calls(&row.capability, &request),

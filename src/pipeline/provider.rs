@@ -27,6 +27,8 @@ pub struct Provider {
     pub deployments: BTreeMap<String, String>,
     /// Keeps its limits, where there are any.
     pub gate: Option<Arc<Gate>>,
+    /// Before anything is sent, it is asked what that will cost.
+    pub ask_quote: bool,
 }
 
 impl std::fmt::Debug for Provider {
@@ -163,6 +165,7 @@ mod tests {
             default: None,
             key: None,
             gate: None,
+            ask_quote: false,
             deployments: [
                 ("a", "gpt-image-2"),
                 ("b", "gpt-image-2"),
@@ -170,6 +173,7 @@ mod tests {
             ]
             .map(|(name, model)| (name.to_owned(), model.to_owned()))
             .into(),
+            ask_quote: false,
         };
         let asked = |model: &str| ImageRequest::new(ModelId::new("azure", model), "a cat");
         let mut own = asked("b");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
+use super::account::{Standing, Standings};
 use super::node::{Fields, Node, Notes, PriceProblem};
 use super::provider::{self, ProviderRow, ReadProvider};
 use super::row::{self, ModelRow, Read};
@@ -26,6 +27,8 @@ pub struct Book {
     aliases: Arc<HashMap<ModelId, ModelId>>,
     providers: Arc<HashMap<String, ProviderRow>>,
     stores: Arc<[Store]>,
+    /// Whom the prices are for.
+    standings: Arc<Standings>,
     /// Days on which a price begins or ends, in order.
     changes: Arc<[String]>,
     digest: Arc<str>,
@@ -119,6 +122,7 @@ impl Book {
             aliases: Arc::new(aliases),
             providers: Arc::new(providers),
             stores: stores.into(),
+            standings: Arc::default(),
             changes: changes.into_iter().collect(),
             digest,
         };
@@ -142,6 +146,73 @@ impl Book {
             current,
             ..self.clone()
         }
+    }
+
+    /// The same book as it stands on `day` for whoever stands so with the providers: every quote
+    /// and charge is theirs.
+    pub fn for_whom(&self, standings: &Arc<Standings>, day: &str) -> Book {
+        let placed = |placed: &Placed| Placed {
+            row: match standings.get(placed.row.id.provider()) {
+                Some(standing) => Arc::new(ModelRow {
+                    standing: standing.clone(),
+                    ..(*placed.row).clone()
+                }),
+                None => Arc::clone(&placed.row),
+            },
+            file: placed.file,
+        };
+        let history = self.history.iter();
+        let book = Book {
+            history: history
+                .map(|rows| rows.iter().map(placed).collect())
+                .collect(),
+            standings: Arc::clone(standings),
+            ..self.clone()
+        };
+        book.on(day)
+    }
+
+    /// Whom the prices are for.
+    pub fn standings(&self) -> &Arc<Standings> {
+        &self.standings
+    }
+
+    /// Counts pictures that were bought on, where their provider's prices depend on it.
+    pub fn bought(&self, model: &ModelId, pictures: u64) {
+        let standing: Option<&Standing> = self.standings.get(model.provider());
+        if let Some(used) = standing.and_then(|standing| standing.used.as_ref()) {
+            used.add(pictures);
+        }
+    }
+
+    /// The regions that any price of a provider knows, in order.
+    pub fn regions<'b>(&'b self, provider: &str) -> BTreeSet<&'b str> {
+        let of = self.rows_of(provider);
+        let named = of.flat_map(|row| &row.price.modifiers.regions);
+        named.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The licences that any price of a provider knows, in order.
+    pub fn licences<'b>(&'b self, provider: &str) -> BTreeSet<&'b str> {
+        let of = self.rows_of(provider);
+        let named = of.flat_map(|row| &row.price.modifiers.licences);
+        named.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Whether any price of a provider depends on how much was bought before.
+    pub fn counts_volume(&self, provider: &str) -> bool {
+        self.rows_of(provider).any(|row| {
+            let factors = &row.price.modifiers;
+            !factors.volume.is_empty() || factors.free_images > 0
+        })
+    }
+
+    fn rows_of<'b, 'p>(
+        &'b self,
+        provider: &'p str,
+    ) -> impl Iterator<Item = &'b ModelRow> + use<'b, 'p> {
+        let rows = self.history.iter().flatten().map(|placed| &*placed.row);
+        rows.filter(move |row| row.id.provider() == provider)
     }
 
     /// The first day after `day` on which the book may stand differently; `None` when it never

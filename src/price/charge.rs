@@ -1,6 +1,5 @@
 //! What an attempt really cost, and what it is made of.
 
-use super::account::Account;
 use super::ask::Ask;
 use super::book::Book;
 use super::modifier::Terms;
@@ -137,17 +136,11 @@ fn from(from: ChargeFrom, amount: Usd) -> Charge {
 }
 
 impl ModelRow {
-    fn on<'a>(&self, request: &ImageRequest) -> Terms<'a> {
-        const NOBODY: &Account<'static> = &Account {
-            used: None,
-            region: None,
-            licence: None,
-            repeat: None,
-        };
+    fn on(&self, request: &ImageRequest) -> Terms<'_> {
         Terms {
             tier: request.tier,
             pictures: u64::from(request.n.max(1)),
-            account: NOBODY,
+            account: self.standing.account(),
         }
     }
 

@@ -36,7 +36,7 @@ pub mod tokens;
 mod whole;
 mod yaml;
 
-pub use account::Account;
+pub use account::{Account, Standing, Standings, Used};
 pub use book::Book;
 pub use node::PriceProblem;
 pub use provider::ProviderRow;

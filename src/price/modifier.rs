@@ -131,7 +131,7 @@ impl Modifiers {
 pub(super) struct Terms<'a> {
     pub(super) tier: Tier,
     pub(super) pictures: u64,
-    pub(super) account: &'a Account<'a>,
+    pub(super) account: Account<'a>,
 }
 
 fn named(factors: &[(String, Ratio)], name: &str) -> Ratio {

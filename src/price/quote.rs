@@ -26,7 +26,7 @@ impl Book {
         self.model(&request.model)?.quote(request)
     }
 
-    /// As [`Book::quote`], for an account of which more is known.
+    /// As [`Book::quote`], for another account than the one the book is for.
     pub fn quote_for(&self, request: &ImageRequest, account: &Account) -> Option<Quote> {
         self.model(&request.model)?.quote_for(request, account)
     }
@@ -48,10 +48,10 @@ impl Book {
 impl ModelRow {
     /// What `request` costs on this model, whichever model it names.
     pub fn quote(&self, request: &ImageRequest) -> Option<Quote> {
-        self.quote_for(request, &Account::default())
+        self.quote_for(request, &self.standing.account())
     }
 
-    /// As [`ModelRow::quote`], for an account of which more is known.
+    /// As [`ModelRow::quote`], for another account than the one the book is for.
     pub fn quote_for(&self, request: &ImageRequest, account: &Account) -> Option<Quote> {
         let terms = self.terms_for(request)?;
         let ask = Ask::before(self, request);
@@ -64,7 +64,7 @@ impl ModelRow {
         let on = Terms {
             tier: request.tier,
             pictures,
-            account,
+            account: *account,
         };
         Some(self.price.total(&tally, &on))
     }

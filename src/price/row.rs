@@ -1,5 +1,6 @@
 //! One model in the book: what it can do, what it costs, and who says so.
 
+use super::account::Standing;
 use super::capability;
 use super::formula::Price;
 use super::node::{Fields, Mark, Node, Notes};
@@ -33,6 +34,8 @@ pub struct ModelRow {
     /// First day that the price no longer holds, where there is one.
     pub valid_to: Option<String>,
     pub note: Option<String>,
+    /// How whoever asks stands with the provider. No part of what a file says.
+    pub(super) standing: Standing,
 }
 
 impl ModelRow {
@@ -127,6 +130,7 @@ pub(super) fn read(node: &Node, notes: &mut Notes) -> Option<Read> {
         as_of: origin.as_of,
         note: origin.note,
         capability,
+        standing: Standing::default(),
     };
     check_validity(&row, &fields, notes);
     Some(Read {

@@ -12,6 +12,7 @@ mod bills;
 mod control;
 mod fal;
 mod google;
+mod ideogram;
 mod openai;
 mod picture;
 mod queued;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::{Answer, Body};
 use super::behaviour::{self, BadBehaviour, Behaviour, Fault};
 use super::bills::{Bill, Seen, short_digest};
-use super::{Shared, bfl, control, fal, google, openai, queued, replicate, stability};
+use super::{Shared, bfl, control, fal, google, ideogram, openai, queued, replicate, stability};
 use crate::task::Tasks;
 
 /// The largest request that is read: OpenAI takes sixteen pictures of 50 MB, and a simulator need
@@ -228,6 +228,7 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         "fal" => fal::judge(&arrived, &shared),
         "replicate" => replicate::judge(&arrived, &shared),
         "bfl" => bfl::judge(&arrived, &shared),
+        "ideogram" => ideogram::judge(&arrived, &shared),
         _ => openai::judge(&arrived, &shared),
     };
     match verdict {
@@ -301,7 +302,7 @@ fn provider(host: &str, path: &str) -> (&'static str, String) {
     (provider, path.to_owned())
 }
 
-const PROVIDERS: [&str; 7] = [
+const PROVIDERS: [&str; 8] = [
     "openai",
     "azure",
     "stability",
@@ -309,18 +310,28 @@ const PROVIDERS: [&str; 7] = [
     "fal",
     "replicate",
     "bfl",
+    "ideogram",
 ];
-const DOMAINS: [(&str, &str); 5] = [
+const DOMAINS: [(&str, &str); 6] = [
     ("openai.com", "openai"),
     ("stability.ai", "stability"),
     ("fal.run", "fal"),
     ("replicate.com", "replicate"),
     ("bfl.ai", "bfl"),
+    ("ideogram.ai", "ideogram"),
 ];
 
 fn provider_of_route(path: &str) -> &'static str {
     let begins = |routes: &[&str]| routes.iter().any(|route| path.starts_with(route));
-    if begins(&["/v2beta/", "/v1/generation/", "/v1/user/", "/v1/engines/"]) {
+    let ideograms = [
+        "/v1/ideogram-",
+        "/v2/image/",
+        "/v2/generations/",
+        "/v1/generations/",
+    ];
+    if begins(&ideograms) {
+        "ideogram"
+    } else if begins(&["/v2beta/", "/v1/generation/", "/v1/user/", "/v1/engines/"]) {
         "stability"
     } else if begins(&["/v1/flux-", "/v1/get_result", "/v1/credits"]) {
         "bfl"
@@ -508,6 +519,20 @@ mod tests {
             ("127.0.0.1", "/fal-ai/flux", "fal", "/fal-ai/flux"),
             ("api.eu.bfl.ai", "/v1/x", "bfl", "/v1/x"),
             ("127.0.0.1", "/v1/flux-dev", "bfl", "/v1/flux-dev"),
+            ("", "/ideogram/v2/image/x", "ideogram", "/v2/image/x"),
+            ("api.ideogram.ai", "/v1/x", "ideogram", "/v1/x"),
+            (
+                "127.0.0.1",
+                "/v1/generations/1",
+                "ideogram",
+                "/v1/generations/1",
+            ),
+            (
+                "127.0.0.1",
+                "/v1/generation/e/x",
+                "stability",
+                "/v1/generation/e/x",
+            ),
             (
                 "127.0.0.1",
                 "/v1/models/a/b/predictions",

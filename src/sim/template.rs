@@ -57,6 +57,8 @@ pub(super) static REPLICATE: LazyLock<Templates> =
 pub(super) static BFL: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/bfl.json")));
 
+pub(super) static IDEOGRAM: LazyLock<Templates> =
+    LazyLock::new(|| read(include_str!("templates/ideogram.json")));
 pub(super) static GOOGLE: LazyLock<Templates> =
     LazyLock::new(|| read(include_str!("templates/google.json")));
 pub(super) static STABILITY_V1: LazyLock<Templates> =
@@ -156,6 +158,7 @@ mod tests {
             &*FAL,
             &*REPLICATE,
             &*BFL,
+            &*IDEOGRAM,
         ] {
             for name in templates.0.keys() {
                 let filled = templates.fill(name, &[]);

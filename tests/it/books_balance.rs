@@ -23,7 +23,15 @@ use ask::{Ask, FAULTS, STREAM_ERROR};
 
 const CALLS: usize = 2000;
 const LANES: usize = 16;
-const PROVIDERS: [&str; 6] = ["openai", "stability", "google", "fal", "replicate", "bfl"];
+const PROVIDERS: [&str; 7] = [
+    "openai",
+    "stability",
+    "google",
+    "fal",
+    "replicate",
+    "bfl",
+    "ideogram",
+];
 
 /// Failures that a provider bills and an answer does not tell the price of.
 const COSTS_UNSEEN: &[&str] = &[

@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod accounts;
 mod azure;
 mod books_balance;
 mod broken;
@@ -25,6 +26,7 @@ mod jobs;
 mod limits;
 mod losses;
 mod memory;
+mod own_quotes;
 mod price_command;
 mod price_reload;
 mod responses;

@@ -17,7 +17,7 @@ const BEGIN: &str = "<!-- callers by providers -->\n";
 const END: &str = "<!-- end of callers by providers -->";
 
 /// Providers that have simulators which share no code with our dialects.
-const PROVIDERS: [&str; 7] = [
+const PROVIDERS: [&str; 8] = [
     "openai",
     "azure",
     "google",
@@ -25,6 +25,7 @@ const PROVIDERS: [&str; 7] = [
     "bfl",
     "fal",
     "replicate",
+    "ideogram",
 ];
 
 /// A way to ask for a picture of 1024x1024.
@@ -58,6 +59,14 @@ enum Place {
         status: &'static str,
         done: &'static str,
         result: Option<&'static str>,
+        picture: &'static str,
+    },
+    /// The same where the answer tells the job's name and no address.
+    Named {
+        id: &'static str,
+        at: &'static str,
+        status: &'static str,
+        done: &'static str,
         picture: &'static str,
     },
 }
@@ -248,6 +257,28 @@ fn callers() -> Vec<Caller> {
                 picture: "/result/sample",
             },
         ),
+        caller(
+            "Ideogram, at once",
+            "api.ideogram.ai",
+            "/v1/ideogram-v3/generate",
+            "api-key: sk-canary",
+            Body::Form(&[("prompt", "a boat"), ("aspect_ratio", "1x1")]),
+            Place::At("/data/0/url"),
+        ),
+        caller(
+            "Ideogram, by job",
+            "api.ideogram.ai",
+            "/v2/image/generate/ideogram-4-5",
+            "api-key: sk-canary",
+            Body::Json(json!({"prompt": "a boat", "aspect_ratio": "1x1", "async": true})),
+            Place::Named {
+                id: "/generation_id",
+                at: "https://api.ideogram.ai/v2/generations/",
+                status: "/status",
+                done: "completed",
+                picture: "/data/0/url",
+            },
+        ),
     ]
 }
 
@@ -397,25 +428,44 @@ async fn picture(rig: &Rig, caller: &Caller, to: &ModelId) -> Result<Vec<u8>, St
             picture,
         } => {
             let job = answer.json();
-            let url = at(&job, ask);
-            let mut told = follow(rig, caller, &url).await.json();
-            for _ in 0..400 {
-                if told.pointer(status) == Some(&json!(done)) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(25)).await;
-                told = follow(rig, caller, &url).await.json();
-            }
-            if told.pointer(status) != Some(&json!(done)) {
-                return Err(told.to_string());
-            }
+            let mut told = done_of(rig, caller, &at(&job, ask), status, done).await?;
             if let Some(result) = result {
                 told = follow(rig, caller, &at(&job, result)).await.json();
             }
             at(&told, picture)
         }
+        Place::Named {
+            id,
+            at: place,
+            status,
+            done,
+            picture,
+        } => {
+            let id = at(&answer.json(), id);
+            let url = Value::from(format!("{place}{}", id.as_str().unwrap_or_default()));
+            at(&done_of(rig, caller, &url, status, done).await?, picture)
+        }
     };
     file(rig, caller, &told).await
+}
+
+/// Asks about a job until it is done.
+async fn done_of(
+    rig: &Rig,
+    caller: &Caller,
+    url: &Value,
+    status: &str,
+    done: &str,
+) -> Result<Value, String> {
+    let mut told = follow(rig, caller, url).await.json();
+    for _ in 0..400 {
+        if told.pointer(status) == Some(&json!(done)) {
+            return Ok(told);
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        told = follow(rig, caller, url).await.json();
+    }
+    Err(told.to_string())
 }
 
 /// One cell: `yes`, or why not.

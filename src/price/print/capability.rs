@@ -6,15 +6,14 @@ use crate::image::capability::{FreeSizes, Sizes};
 
 pub(super) fn capability(can: &Capability) -> String {
     let mut flow = Flow::default();
+    // Must stand, even where no request can ask for what is sold.
+    let operations = can.operations.iter().map(|word| word.as_str().to_owned());
+    flow.add("operations", list(operations));
     let mut add = |key: &str, items: Vec<&str>| {
         if !items.is_empty() {
             flow.add(key, list(items.into_iter().map(text)));
         }
     };
-    add(
-        "operations",
-        can.operations.iter().map(|word| word.as_str()).collect(),
-    );
     add(
         "qualities",
         can.qualities.iter().map(|word| word.as_str()).collect(),

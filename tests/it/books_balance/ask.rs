@@ -50,7 +50,7 @@ type Kind = fn(&Draft) -> Ask;
 
 /// Their number has no divisor in common with the nine calls of a row that differ, so that each
 /// of them is repeated too.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     |draft| draft.openai(false),
     |draft| draft.openai(true),
     Draft::stability,
@@ -64,6 +64,7 @@ const KINDS: [Kind; 13] = [
     Draft::gemini,
     Draft::replicate,
     Draft::bfl,
+    Draft::ideogram,
 ];
 
 impl Ask {
@@ -87,6 +88,7 @@ impl Ask {
         match self.provider {
             "google" => ("x-goog-api-key", key),
             "bfl" => ("x-key", key),
+            "ideogram" => ("api-key", key),
             "fal" => ("Authorization", format!("Key {key}")),
             _ => ("Authorization", format!("Bearer {key}")),
         }
@@ -271,5 +273,46 @@ impl Draft {
         });
         let models = ["flux-2-pro", "flux-pro-1.1", "flux-2-klein-4b"];
         self.ask("bfl", format!("/bfl/v1/{}", self.pick(&models, 1)), &body)
+    }
+
+    /// In turn: at once, by job, and by a form on a route of 3.0.
+    fn ideogram(&self) -> Ask {
+        let turn = self.round % 3;
+        if turn == 2 {
+            return self.ideogram_form();
+        }
+        let mut body = json!({
+            "prompt": self.prompt(self.whole()), "num_images": 1 + self.round % 4,
+            "quality": self.pick(&["low", "medium", "high"], 3), "aspect_ratio": "16x9",
+        });
+        if turn == 1 {
+            body["async"] = json!(true);
+        }
+        let model = self.pick(&["ideogram-4-5", "p-image-ideogram"], 2);
+        let target = format!("/ideogram/v2/image/generate/{model}");
+        self.ask("ideogram", target, &body)
+    }
+
+    fn ideogram_form(&self) -> Ask {
+        let field = |name: &str, value: &str| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let fields = [
+            field("prompt", &self.prompt(self.whole())),
+            field(
+                "rendering_speed",
+                self.pick(&["TURBO", "DEFAULT", "QUALITY"], 3),
+            ),
+            field("num_images", self.pick(&["1", "2"], 9)),
+        ];
+        Ask {
+            content_type: "multipart/form-data; boundary=b",
+            body: format!("{}--b--\r\n", fields.concat()),
+            ..self.ask(
+                "ideogram",
+                "/ideogram/v1/ideogram-v3/generate",
+                &Value::Null,
+            )
+        }
     }
 }
