@@ -28,8 +28,7 @@ use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
 use crate::pipeline::{
-    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Quotes, Retries,
-    WhenDown,
+    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Quotes, Retries, WhenDown,
 };
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};

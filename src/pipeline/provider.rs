@@ -165,7 +165,6 @@ mod tests {
             default: None,
             key: None,
             gate: None,
-            ask_quote: false,
             deployments: [
                 ("a", "gpt-image-2"),
                 ("b", "gpt-image-2"),

@@ -1,6 +1,7 @@
 //! A proxy of `doctor`'s own, in front of simulated providers: nothing that is asked here reaches
 //! a real one, and nothing of the user's state is touched.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -59,6 +60,11 @@ impl Bench {
             default_upstream: None,
             api_key: None,
             limits: Limits::default(),
+            deployments: BTreeMap::new(),
+            ask_quote: false,
+            region: None,
+            licence: None,
+            volume: None,
         });
         let extras = Extras {
             sim: true,

@@ -1,6 +1,5 @@
 //! The hooks beyond the request: budgets, answers, decisions, and what they may ask of the world.
 
-
 use super::*;
 use crate::action::{BudgetView, Funds, Per, Spending, World};
 use crate::bill::ChargeFrom;
