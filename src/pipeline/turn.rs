@@ -20,7 +20,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// Why an attempt does not go out.
 pub(super) enum NotNow {
     /// Not in time: as a failure that the rules may answer.
-    Full(Failure),
+    Full(Box<Failure>),
     /// Nobody waits for it any more, and nothing was sent.
     Left,
 }
@@ -36,7 +36,8 @@ impl Pipeline {
     ) -> Result<Option<Pass>, NotNow> {
         if call.is_late() {
             let why = "the caller's deadline (x-pixtoll-deadline) has passed, so nothing was sent";
-            return Err(NotNow::Full(Failure::not_sent(FailureKind::Timeout, why)));
+            let failure = Failure::not_sent(FailureKind::Timeout, why);
+            return Err(NotNow::Full(Box::new(failure)));
         }
         let Some(gate) = &plan.provider.gate else {
             return Ok(None);
@@ -61,7 +62,7 @@ impl Pipeline {
             let kind = FailureKind::RateLimited;
             let mut failure = Failure::not_sent(kind, turned.why);
             failure.retry_after = Some(turned.retry_after);
-            NotNow::Full(failure)
+            NotNow::Full(Box::new(failure))
         })
     }
 
@@ -76,7 +77,7 @@ impl Pipeline {
         let prompt = &call.asked.prompt;
         record.fail(&failure, Charge::NONE, prompt, self.policy.prompts);
         call.decision.attempts.push(record);
-        self.failed(call, failure, None, None)
+        self.failed(call, *failure, None, None)
     }
 
     /// Tells the board how an attempt went.
