@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use jiff::Timestamp;
 use moka::sync::Cache;
 
 use crate::action::{Class, World};
@@ -27,6 +28,7 @@ use crate::current::Current;
 use crate::image::ModelId;
 use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
+use crate::money::Usd;
 use crate::pipeline::{
     Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Quotes, Retries, WhenDown,
 };
@@ -35,7 +37,7 @@ use crate::price::{Book, PriceProblem};
 use crate::proxy::Proxy;
 use crate::proxy::access::Access;
 use crate::proxy::authority::{Authority, OwnCa};
-use crate::record::{Log, Mode, NoticeKind, NoticeLevel, Prompts, Rotation};
+use crate::record::{Log, Mode, Notice, NoticeKind, NoticeLevel, Prompts, Rotation};
 use crate::room::Memory;
 use crate::sim::{Sim, SimOptions};
 use crate::task::Tasks;
@@ -370,6 +372,7 @@ impl App {
         watching.spawn(Watch::new(settings.clone(), stamps, in_force).run(closing));
         let presence = Presence::announce(&settings.state_dir, address);
         let warnings = warnings(&authority, &pipeline);
+        tell_of_the_dead(&pipeline);
         pipeline.notice(
             NoticeKind::Start,
             NoticeLevel::Info,
@@ -657,6 +660,41 @@ fn warnings(authority: &Authority, pipeline: &Pipeline) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// Writes to the log what an earlier process left without an end: its calls have no line there.
+fn tell_of_the_dead(pipeline: &Pipeline) {
+    /// So many calls are named.
+    const NAMED: usize = 100;
+    let unknown = &pipeline.ledger.recovery().unknown;
+    if unknown.is_empty() {
+        return;
+    }
+    let charges = unknown
+        .iter()
+        .filter_map(|row| row.settled.as_ref()?.charge);
+    let sum = charges.fold(Usd::ZERO, |sum, charge| sum + charge);
+    let calls: Vec<String> = unknown
+        .iter()
+        .take(NAMED)
+        .map(|row| row.hold.call.to_string())
+        .collect();
+    let text = format!(
+        "{} attempts of an earlier process had no end: they are booked as unknown, ${sum} in all",
+        unknown.len()
+    );
+    let notice = Notice::new(
+        Timestamp::now(),
+        Arc::clone(&pipeline.policy.instance),
+        NoticeKind::Alert,
+        NoticeLevel::Warning,
+        text,
+    );
+    pipeline.log.notice(
+        &notice
+            .with("calls", calls.join(" "))
+            .with("unknown", sum.to_string()),
+    );
 }
 
 /// The key of credential digests: made once, kept beside the ledger, the same for every process

@@ -29,7 +29,7 @@ models:
 /// Calls of OpenAI's are drawn in red wax, and what asks for gold by OpenAI.
 const RULE: &str = r#"return { on_request = function(call)
     if call.dialect == "openai" then return call:route("crayons/red", { reason = "cheap" }) end
-    if call.model == "crayons/gold" then return call:route("openai/gpt-image-2", { reason = "dear" }) end
+    if call.request.model == "crayons/gold" then return call:route("openai/gpt-image-2", { reason = "dear" }) end
 end }"#;
 
 /// A provider that speaks the toy, and the bodies that it was sent.
@@ -141,7 +141,7 @@ async fn a_dialect_is_one_file_and_one_word_and_all_of_pixtoll_knows_it() {
     let (head, again) = post(&app, "/crayons/draw", &red).await;
     assert!(head.contains("cache-status: pixtoll; hit"), "{head}");
     assert_eq!(again, first);
-    assert_eq!(*seen.lock(), std::slice::from_ref(&red));
+    assert_eq!(seen.lock().as_slice(), std::slice::from_ref(&red));
 
     // An app of OpenAI's, served by the toy, and one of the toy's, served by OpenAI.
     let ask = json!({"model": "gpt-image-2", "prompt": "a hut", "size": "512x512", "seed": 3});

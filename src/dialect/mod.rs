@@ -219,6 +219,12 @@ pub trait Dialect: Send + Sync {
         }
     }
 
+    /// Whether a success without a picture tells its caller something all the same: some models
+    /// answer in text.
+    fn may_talk(&self) -> bool {
+        false
+    }
+
     /// A reader for the answer to `request` that begins with `head`.
     fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader>;
 }

@@ -69,7 +69,7 @@ impl Ledger {
         let sql = "INSERT OR REPLACE INTO jobs \
                    (provider, id, call, attempt, asker, model, ours, at) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let statement = sqlx::query(sql)
+        let row = sqlx::query(sql)
             .bind(job.provider.clone())
             .bind(job.id.clone())
             .bind(job.key.call.to_string())
@@ -78,15 +78,14 @@ impl Ledger {
             .bind(job.model.as_str().to_owned())
             .bind(job.ours)
             .bind(job.at.as_microsecond());
-        database.run(statement).await?;
         let sql = "INSERT OR REPLACE INTO job_ends (provider, id, line, question) \
                    VALUES (?1, ?2, ?3, ?4)";
-        let statement = sqlx::query(sql)
+        let end = sqlx::query(sql)
             .bind(job.provider.clone())
             .bind(job.id.clone())
             .bind(job.line.clone())
             .bind(job.question.clone());
-        database.run(statement).await
+        database.run([row, end]).await
     }
 
     /// Forgets the line of a job: it is in the decision log.
@@ -98,7 +97,7 @@ impl Ledger {
         let statement = sqlx::query(sql)
             .bind(provider.to_owned())
             .bind(id.to_owned());
-        self.shared().database.run(statement).await
+        self.shared().database.run([statement]).await
     }
 
     /// Forgets a job: its charge is known, or nobody will ever know it.
@@ -106,16 +105,14 @@ impl Ledger {
     /// # Errors
     /// When the database fails.
     pub async fn end_job(&self, provider: &str, id: &str) -> Result<(), LedgerError> {
-        for sql in [
-            "DELETE FROM jobs WHERE provider = ?1 AND id = ?2",
-            "DELETE FROM job_ends WHERE provider = ?1 AND id = ?2",
-        ] {
-            let statement = sqlx::query(sql)
+        let forget = |sql| {
+            sqlx::query(sql)
                 .bind(provider.to_owned())
-                .bind(id.to_owned());
-            self.shared().database.run(statement).await?;
-        }
-        Ok(())
+                .bind(id.to_owned())
+        };
+        let row = forget("DELETE FROM jobs WHERE provider = ?1 AND id = ?2");
+        let end = forget("DELETE FROM job_ends WHERE provider = ?1 AND id = ?2");
+        self.shared().database.run([row, end]).await
     }
 
     /// The jobs that are kept, each with its attempt as far as the database has it.
@@ -163,11 +160,15 @@ impl Ledger {
 type Statement<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 impl Database {
-    /// Runs one statement on a connection of its own.
-    async fn run(&self, statement: Statement<'_>) -> Result<(), LedgerError> {
+    /// Runs statements on a connection of their own, all of them or none.
+    async fn run<const N: usize>(&self, all: [Statement<'_>; N]) -> Result<(), LedgerError> {
         let failed = |error| self.error("a job", error);
         let mut connection = self.connect().await.map_err(failed)?;
-        statement.execute(&mut connection).await.map_err(failed)?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        for statement in all {
+            statement.execute(&mut *transaction).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
         connection.close().await.map_err(failed)
     }
 

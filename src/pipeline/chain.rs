@@ -167,7 +167,7 @@ impl Pipeline {
             .reply
             .clone()
             .filter(|_| plan.dialect.name() == call.dialect().name())
-            .filter(|reply| is_word(reply, failed.failure.kind));
+            .filter(|reply| is_word(plan, reply, failed.failure.kind));
         let mut rescued = Rescued::of_failure(&failed.failure, &plan.request.model, reply);
         if rescued.reply.is_none() {
             let message = &mut rescued.refusal.message;
@@ -352,9 +352,13 @@ impl Pipeline {
 
 /// Whether a provider's answer without a picture tells its caller so: an error does, and so does a
 /// success that can be read. What cannot, and what is neither, would look like an answer.
-fn is_word(reply: &crate::wire::Reply, kind: FailureKind) -> bool {
+fn is_word(plan: &Plan, reply: &crate::wire::Reply, kind: FailureKind) -> bool {
     let status = reply.head.status;
-    let is_read = matches!(kind, FailureKind::Safety | FailureKind::NoImage);
+    let is_read = match kind {
+        FailureKind::Safety => true,
+        FailureKind::NoImage => plan.dialect.may_talk(),
+        _ => false,
+    };
     status.as_u16() >= 400 || status.is_success() && is_read && !reply.body.is_empty()
 }
 

@@ -102,6 +102,11 @@ async fn every_bill_has_its_row_once_however_often_we_are_killed() {
             lane.await.unwrap();
         }
     }
+    // Calls that died have no line, and each start says so.
+    let log = std::fs::read_to_string(dir.path().join("state/decisions.jsonl")).unwrap();
+    let told =
+        |line: &&str| line.contains("\"kind\":\"alert\"") && line.contains("booked as unknown");
+    assert!(log.lines().any(|line| told(&line)), "the dead are told of");
     // One more start takes over what the dead left.
     let ledger = pixtoll::ledger::Ledger::open(
         &dir.path().join("state/ledger.db"),

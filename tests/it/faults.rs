@@ -126,7 +126,7 @@ async fn what_is_no_answer_is_told_in_the_callers_words() {
     let huge = format!("x-huge: {}\r\n", "h".repeat(1 << 20));
     let many: String = (0..300).map(|n| format!("x-{n}: 1\r\n")).collect();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gzip.write_all(&vec![b' '; 300 << 20]).unwrap();
+    gzip.write_all(&vec![b' '; 64 << 20]).unwrap();
     let bomb = gzip.finish().unwrap();
     let packed = {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -192,7 +192,12 @@ async fn what_is_no_answer_is_told_in_the_callers_words() {
     let rig = rig_at(provider(acts).await).await;
     for (what, _) in &table {
         let answer = generate(&rig, what).await;
-        is_told(&answer, what);
+        if *what == "packed and cut" && answer.status() == 200 {
+            // The picture had begun, so its caller's connection breaks as the provider's did.
+            assert!(is_cut(&answer), "{}", answer.text());
+        } else {
+            is_told(&answer, what);
+        }
     }
     let decisions = rig.decisions(table.len()).await;
     assert_eq!(decisions.len(), table.len(), "one line a call");

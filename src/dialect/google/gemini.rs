@@ -60,6 +60,10 @@ impl Dialect for Gemini {
         (ours && looks).then_some(Operation::Generate)
     }
 
+    fn may_talk(&self) -> bool {
+        true
+    }
+
     fn asks_for_picture(&self, head: &RequestHead, body: &Bytes) -> bool {
         let model = Path::read(head).map_or_else(String::new, |path| path.model_name());
         asked_modalities(body).unwrap_or_else(|| draws(&model))

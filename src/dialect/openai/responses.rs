@@ -62,6 +62,10 @@ impl Dialect for Responses {
         (ours && looks).then_some(Operation::Generate)
     }
 
+    fn may_talk(&self) -> bool {
+        true
+    }
+
     fn asks_for_picture(&self, _head: &RequestHead, body: &Bytes) -> bool {
         // A word to look for first, so that a conversation without it is not read to its end.
         if memmem::find(body, TOOL.as_bytes()).is_none() {
