@@ -328,35 +328,6 @@ async fn an_alert_budget_lets_pass_and_tells_once_a_mark() {
 }
 
 #[tokio::test]
-async fn an_unpriced_model_is_held_at_its_ceiling_and_alerted() {
-    let rig = rig(None, vec![budget("some", "1.00")], |s| {
-        s.unpriced_hold = usd("0.40")
-    })
-    .await;
-    let mut body = cat("a cat of the future");
-    body["model"] = json!("gpt-image-9");
-    body["n"] = json!(2);
-    assert_eq!(rig.generate(&body).await.status(), 200);
-    body["prompt"] = json!("another one");
-    assert_eq!(rig.generate(&body).await.status(), 402, "0.80 and 0.80");
-    let decisions = rig.decisions(2).await;
-    assert_eq!(decisions[0]["budgets"][0]["held"], json!(0.8));
-    assert!(
-        decisions[0]["attempts"][0]["charge"].is_null(),
-        "an unknown price is not told as one"
-    );
-    assert_eq!(
-        stands(&rig).await,
-        [("all".to_owned(), usd("0.80").nano(), 0)]
-    );
-    let alerts = alerts(&rig).await;
-    let unpriced = alerts
-        .iter()
-        .filter(|a| a["fields"]["model"] == "openai/gpt-image-9");
-    assert_eq!(unpriced.count(), 1, "{alerts:?}");
-}
-
-#[tokio::test]
 async fn observe_mode_works_budgets_out_and_changes_nothing() {
     let rig = rig(None, vec![budget("none", "0")], |s| s.mode = Mode::Observe).await;
     assert_eq!(rig.generate(&cat("a cat")).await.status(), 200);

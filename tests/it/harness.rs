@@ -140,6 +140,7 @@ impl Rig {
         let mut tls = self.tls(host, 443).await;
         let request = post(host, path, headers, content_type, body);
         tls.write_all(request.as_bytes()).await.unwrap();
+        tls.flush().await.unwrap(); // what a busy socket did not take yet lies in the TLS session
         read_answer(&mut tls).await
     }
 

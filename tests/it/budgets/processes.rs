@@ -6,21 +6,28 @@ use std::process::{Child, Command, Stdio};
 use pixtoll::ledger::{Filter, Ledger, Sync};
 use pixtoll::money::Usd;
 use pixtoll::sim::{Behaviour, Sim, SimOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::{buckets, usd};
 use crate::crash::address;
-use crate::harness::{post, read_answer};
+use crate::harness::{cat, post, read_answer};
 
 /// A process with a state of its own and the ledger of all.
 fn serve(dir: &Path, name: &str, sim: &Sim, limit: &str) -> Child {
-    let config = json!({
+    start(dir, name, sim, limit, &json!({}))
+}
+
+fn start(dir: &Path, name: &str, sim: &Sim, limit: &str, more: &Value) -> Child {
+    let mut config = json!({
         "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join(name),
         "ledger": format!("sqlite:{}", dir.join("ledger.db").display()),
-        "providers": {"stability": {"upstream": sim.url()}},
+        "providers": {"stability": {"upstream": sim.url()}, "studio": {"dialect": "openai", "upstream": sim.url()}},
         "budgets": [{"name": "ten", "limit": limit, "per": "month"}],
     });
+    for (key, value) in more.as_object().unwrap() {
+        config[key] = value.clone();
+    }
     let path = dir.join(format!("{name}.yaml"));
     std::fs::write(&path, config.to_string()).unwrap();
     Command::new(env!("CARGO_BIN_EXE_pixtoll"))
@@ -146,5 +153,64 @@ async fn what_a_killed_process_held_still_counts() {
     assert_eq!(
         buckets(&path).await,
         [("all".to_owned(), usd("0.35").nano(), 0)]
+    );
+}
+
+/// The lines of a process's decision log, once `calls` of them are calls.
+async fn lines(log: &Path, calls: usize) -> Vec<Value> {
+    for _ in 0..2000 {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let lines: Vec<Value> = whole
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        if lines.iter().filter(|line| line["type"] == "call").count() >= calls {
+            return lines;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("fewer than {calls} calls in {}", log.display());
+}
+
+#[tokio::test]
+async fn an_unpriced_model_is_held_at_its_ceiling_and_alerted() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let sim = simulated().await;
+    let more = json!({"unpriced_hold": 0.40});
+    let mut child = start(dir.path(), "one", &sim, "1.00", &more);
+    let address = address(&mut child).await;
+    let mut statuses = Vec::new();
+    for prompt in ["two cats", "two more"] {
+        let mut body = cat(prompt);
+        body["n"] = json!(2);
+        let path = "/studio/v1/images/generations";
+        let request = post(&address, path, &[], "application/json", &body.to_string());
+        let mut tcp = tokio::net::TcpStream::connect(&address).await.unwrap();
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        statuses.push(read_answer(&mut tcp).await.status());
+    }
+    assert_eq!(statuses, [200, 402], "0.80 and 0.80");
+    let lines = lines(&dir.path().join("one/decisions.jsonl"), 2).await;
+    end(child);
+    let calls: Vec<&Value> = lines.iter().filter(|line| line["type"] == "call").collect();
+    assert_eq!(calls[0]["budgets"][0]["held"], json!(0.8), "{}", calls[0]);
+    assert!(
+        calls[0]["attempts"][0]["charge"].is_null(),
+        "an unknown price is not told as one"
+    );
+    let alerts = lines.iter().filter(|line| line["kind"] == "alert");
+    let unpriced = alerts.filter(|alert| alert["fields"]["model"] == "studio/gpt-image-2");
+    assert_eq!(unpriced.count(), 1);
+    drop(
+        Ledger::open(&dir.path().join("ledger.db"), Sync::Crash)
+            .await
+            .unwrap(),
+    );
+    let path = dir.path().join("ledger.db");
+    assert_eq!(
+        buckets(&path).await,
+        [("all".to_owned(), usd("0.80").nano(), 0)]
     );
 }
