@@ -191,6 +191,46 @@ impl Pipeline {
         })
     }
 
+    /// What refuses this purchase as things stand, without holding anything: for an app that is
+    /// told of a job before it is bought, and that could not be told of a refusal afterwards.
+    pub(super) async fn no_room(&self, call: &mut Call, plan: &Plan) -> Option<OverBudget> {
+        let refuses = |place: &Place| self.binds(place) && place.budget.budget.over == Over::Refuse;
+        let mut places = self.places(call, plan);
+        places.retain(refuses);
+        let wanted = match &plan.quote {
+            Some(quote) => quote.high,
+            None => self.unpriced(plan),
+        };
+        let mut full = self.full(&places, wanted);
+        if !full.is_empty() && self.ledger.flush().await.is_ok() {
+            // What has just ended may not have been counted.
+            full = self.full(&places, wanted);
+        }
+        for one in &full {
+            let place = &one.place;
+            let record = BudgetRecord {
+                name: Arc::clone(&place.budget.name),
+                bucket: place.label().into(),
+                held: Usd::ZERO,
+                left: one.standing.left(place.budget.budget.limit),
+                did: BudgetDid::Refused,
+            };
+            keep(&mut call.decision.budgets, record);
+        }
+        (!full.is_empty()).then_some(OverBudget { full })
+    }
+
+    /// Those of `places` that have no room for so much, as far as this process knows.
+    fn full(&self, places: &[Place], wanted: Usd) -> Vec<Full> {
+        let all = places.iter().map(|place| Full {
+            standing: self.ledger.standing(place),
+            place: place.clone(),
+            wanted,
+        });
+        all.filter(|full| !full.standing.fits(wanted, full.place.budget.budget.limit))
+            .collect()
+    }
+
     /// The buckets that an attempt counts in.
     fn places(&self, call: &Call, plan: &Plan) -> Vec<Place> {
         let budgets = &self.budgeting.budgets;
@@ -228,13 +268,16 @@ impl Pipeline {
         place.budget.budget.binds() && self.policy.mode == Mode::Enforce
     }
 
-    /// What is held for a model that the book does not know.
+    fn unpriced(&self, plan: &Plan) -> Usd {
+        let images = u64::from(plan.request.n.max(1));
+        self.budgeting.unpriced_hold.scaled(images, 1)
+    }
+
+    /// What is held for a model that the book does not know; says so, once a model as an alert.
     fn ceiling(&self, call: &mut Call, plan: &Plan) -> Usd {
         let model = &plan.request.model;
         let budgeting = &self.budgeting;
-        let most = budgeting
-            .unpriced_hold
-            .scaled(u64::from(plan.request.n.max(1)), 1);
+        let most = self.unpriced(plan);
         let text = format!(
             "{model} has no price in the book: {} is held for it",
             most.pretty()

@@ -86,6 +86,12 @@ impl Pipeline {
         door: &mut Door,
     ) -> Result<Served, Rescued> {
         call.submit = None; // from here on it is bought as for somebody who waits
+        let key = self.key_of(call, &plan.request);
+        if self.store.get(&key).is_none()
+            && let Some(over) = self.no_room(call, plan).await
+        {
+            return Err(over.rescued());
+        }
         let ours = self.begin_ours(call);
         let mut early = ours.1.reply(&ours.0, None);
         self.tell_early(call, Some(plan), &mut early.head.headers);

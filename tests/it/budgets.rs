@@ -399,7 +399,15 @@ async fn without_a_ledger_what_a_budget_guards_is_refused_and_the_rest_passes() 
 
 #[tokio::test]
 async fn a_refusal_is_in_the_callers_own_words() {
-    let rig = rig(None, vec![budget("none", "0")], |_| {}).await;
+    // With such a rule an app that submits is told of a job of ours before it is bought.
+    let chain =
+        "return { on_failure = function(call) return call:route('stability/sd3.5-medium') end }";
+    for rule in [None, Some(chain)] {
+        refused_in_their_own_words(&rig(rule, vec![budget("none", "0")], |_| {}).await).await;
+    }
+}
+
+async fn refused_in_their_own_words(rig: &Rig) {
     let gemini = json!({"contents": [{"parts": [{"text": "a cat"}]}]}).to_string();
     let form = "--b\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na cat\r\n--b--\r\n";
     let calls = [
