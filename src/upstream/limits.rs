@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::task::Tasks;
+
 /// Calls that wait for one provider at most.
 const QUEUE: usize = 1000;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -193,7 +195,7 @@ impl Gate {
         }
         line.timed = true;
         let (gate, due) = (Arc::downgrade(self), *oldest + self.minute);
-        tokio::spawn(async move {
+        Tasks::new().spawn(async move {
             tokio::time::sleep_until(due).await;
             if let Some(gate) = gate.upgrade() {
                 let mut line = gate.line.lock();
@@ -298,7 +300,7 @@ mod tests {
     /// Waits in the background and tells its name when it is let in; leaves again at once.
     fn queue(gate: &Arc<Gate>, name: &str, let_in: &Arc<Mutex<Vec<String>>>) {
         let (gate, name, let_in) = (Arc::clone(gate), name.to_owned(), Arc::clone(let_in));
-        tokio::spawn(async move {
+        Tasks::new().spawn(async move {
             let mut pass = gate.enter(&app(&name), later(600)).await.unwrap();
             let_in.lock().push(name);
             pass.used();
@@ -376,7 +378,7 @@ mod tests {
         let let_in = Arc::default();
         let gives_up = {
             let gate = Arc::clone(&gate);
-            tokio::spawn(async move { gate.enter(&app("a"), later(600)).await.map(drop) })
+            Tasks::new().spawn(async move { gate.enter(&app("a"), later(600)).await.map(drop) })
         };
         settle().await;
         queue(&gate, "b", &let_in);
@@ -413,7 +415,7 @@ mod tests {
         let most = Arc::new(Mutex::new((0_usize, 0_usize)));
         let calls = (0..500).map(|i| {
             let (gate, most) = (Arc::clone(&gate), Arc::clone(&most));
-            tokio::spawn(async move {
+            Tasks::new().spawn(async move {
                 let name = app(&(i % 7).to_string());
                 let _pass = gate.enter(&name, later(60)).await.unwrap();
                 {
