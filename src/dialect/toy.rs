@@ -17,8 +17,8 @@ use super::{
 };
 use crate::bill::{Codes, Usage};
 use crate::image::{
-    Billed, Failure, FailureKind, Format, ImageRequest, ImageResponse, ModelId, Operation, Size,
-    response::Resolved,
+    Billed, Failure, FailureKind, Format, ImageRequest, ImageResponse, ModelId, Operation,
+    SafetyBlock, Size, response::Resolved,
 };
 use crate::wire::json::{Node, parse};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
@@ -144,10 +144,12 @@ fn conclude(answer: Answer, node: &Node, body: &Rope) -> Next {
 fn refused(answer: &Answer, node: Option<&Node>, body: &Rope) -> Failure {
     let text = |name: &str| node.and_then(|node| node.get(name)?.text());
     let kind = text("oops").and_then(FailureKind::parse);
+    let kind = kind.unwrap_or_else(|| FailureKind::of_status(answer.status()));
     Failure {
+        safety: (kind == FailureKind::Safety).then(SafetyBlock::default),
         retry_after: wait::retry_after(&answer.head.headers),
         ..Failure::answered(
-            kind.unwrap_or_else(|| FailureKind::of_status(answer.status())),
+            kind,
             answer.status(),
             Billed::No,
             text("why").map_or_else(|| answer.unexplained(body), str::to_owned),

@@ -96,7 +96,7 @@ impl Recorded {
     /// The call with another body, at the gateway.
     async fn call(&self, rig: &Rig, kind: Option<&str>, body: &[u8]) -> Answer {
         let mut request = format!(
-            "{} /{}{} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n",
+            "{} /{}{} HTTP/1.1\r\nhost: {}\r\nx-pixtoll-cache: bypass\r\ncontent-length: {}\r\n",
             self.head.method,
             self.provider,
             self.head.target,
@@ -235,9 +235,7 @@ async fn what_a_provider_answers_malformed_is_a_failure_in_the_callers_dialect()
         let acts = table.iter().map(|(_, act)| act.clone()).collect();
         let rig = rig_at(provider(acts).await).await;
         for (what, _) in &table {
-            // Another picture each time, so that nothing is known of it.
-            let body = other(&call.body, what);
-            let answer = call.call(&rig, None, &body).await;
+            let answer = call.call(&rig, None, &call.body).await;
             if in_bytes
                 && answer.status() == 200
                 && matches!(*what, "cut JSON" | "a list" | "another type")
@@ -263,16 +261,4 @@ async fn what_a_provider_answers_malformed_is_a_failure_in_the_callers_dialect()
         assert_eq!(decisions.len(), table.len(), "{name}: one line a call");
         nothing_is_held(&rig).await;
     }
-}
-
-/// The same call with `what` in its prompt, of the same length.
-fn other(body: &[u8], what: &str) -> Vec<u8> {
-    let mut body = body.to_vec();
-    let word = b"paper boat";
-    if let Some(at) = body.windows(word.len()).position(|ten| ten == word) {
-        let mut prompt = format!("{what:10}").into_bytes();
-        prompt.truncate(word.len());
-        body[at..at + word.len()].copy_from_slice(&prompt);
-    }
-    body
 }
