@@ -62,7 +62,7 @@ impl Pipeline {
                 original: None,
                 model,
                 cost: Some(Usd::ZERO),
-                bought_by: call.id(),
+                bought_by: Arc::clone(&call.id),
                 bought_at: Instant::now(),
                 ttl: Duration::ZERO,
                 unreceived: AtomicBool::new(false),
