@@ -83,6 +83,28 @@ fn view(
     }
 }
 
+/// A hook that looks for twenty words in turn, of which the last is there.
+fn twenty_rules() -> Plugins {
+    let words = [
+        "icon", "logo", "glyph", "badge", "avatar", "banner", "hero", "poster", "sketch", "draft",
+        "pixel", "sprite", "texture", "pattern", "sticker", "emoji", "cover", "flyer", "mascot",
+    ];
+    let rule =
+        |word: &str| format!("if call:mentions(\"{word}\") then return call:tag(\"{word}\") end\n");
+    let rules: String = words
+        .iter()
+        .chain(&["compass"])
+        .map(|word| rule(word))
+        .collect();
+    let file = std::env::temp_dir().join(format!("pixtoll-bench-{}.lua", std::process::id()));
+    let text = format!("return {{ on_request = function(call, options)\n{rules}end }}");
+    std::fs::write(&file, text).expect("a temporary file");
+    let entry = Entry::new(PluginSource::File(file.clone()));
+    let plugins = Plugins::load(&[entry], Arc::new(FromBook), &BTreeMap::new());
+    let _ = std::fs::remove_file(file);
+    plugins.unwrap_or_default()
+}
+
 fn journey(criterion: &mut Criterion) {
     let openai = dialect::by_name("openai").expect("it is shipped");
     let book = Book::embedded();
@@ -115,6 +137,15 @@ fn journey(criterion: &mut Criterion) {
         let quote = book.quote(&request).map(Arc::new);
         let view = Arc::new(view(&head, Arc::clone(&request), quote, 1));
         b.iter(|| runtime.block_on(plugin.on_request(Arc::clone(&view))));
+    });
+    group.bench_function("one hook of twenty string rules", |b| {
+        let quote = book.quote(&request).map(Arc::new);
+        let view = Arc::new(view(&head, Arc::clone(&request), quote, 1));
+        let twenty = twenty_rules();
+        let plugin = twenty.iter().next().expect("one plugin is loaded");
+        let asked = || runtime.block_on(plugin.on_request(Arc::clone(&view)));
+        assert_eq!(asked().made.len(), 1, "the last rule speaks");
+        b.iter(asked);
     });
     group.bench_function("all of it", |b| {
         b.iter(|| {

@@ -1,10 +1,12 @@
 //! Builds every part once, from valid settings, and takes it all down in the right order.
 
 pub mod accounts;
+mod alerts;
 mod hook_prices;
 pub mod prices;
 pub mod rule_bench;
 mod rules;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,8 +45,10 @@ use crate::sim::{Sim, SimOptions};
 use crate::task::Tasks;
 use crate::upstream::dial::{self, ProxyHop};
 use crate::upstream::{Destination, Dialer, Gate, Patience, Upstream};
+use alerts::Courier;
 use hook_prices::BookPrices;
 use prices::{InForce, Stamps, Watch};
+pub use settings::Reread;
 
 /// How long a stop waits for calls that are under way.
 const LAST_CALLS: Duration = Duration::from_secs(60);
@@ -89,6 +93,11 @@ pub struct App {
     /// Whatever is odd and no mistake.
     pub warnings: Vec<String>,
     sim: Option<Sim>,
+    courier: Option<Courier>,
+    rules: Arc<tokio::sync::Mutex<rules::Watch>>,
+    in_force: InForce,
+    watching: Tasks,
+    closing: Closing,
     closer: Closer,
     tasks: Tasks,
     _presence: Option<Presence>,
@@ -105,7 +114,7 @@ pub fn prepare(settings: &Settings) -> Result<(Arc<Current<Book>>, Plugins), Sta
     problems.extend(unknown_models(settings, &book));
     problems.extend(unknown_deployments(settings, &book));
     problems.extend(accounts::unknown(settings, &book));
-    let entries: Vec<plugin::Entry> = settings.plugins.iter().map(entry).collect();
+    let entries = entries(settings);
     let book = Arc::new(Current::new(book));
     let prices = Arc::new(BookPrices::new(Arc::clone(&book), settings));
     match Plugins::load(&entries, prices, &classes(settings)) {
@@ -201,7 +210,6 @@ fn not_yet(settings: &Settings) -> Vec<Problem> {
     let asked = [
         ("cache.disk", settings.cache.disk.is_some()),
         ("cache.shared", settings.cache.shared.is_some()),
-        ("alerts.webhook", settings.webhook.is_some()),
     ];
     asked
         .into_iter()
@@ -272,6 +280,17 @@ fn unknown_deployments(settings: &Settings, book: &Book) -> Vec<Problem> {
     problems
 }
 
+/// The configured plugins.
+fn entries(settings: &Settings) -> Vec<plugin::Entry> {
+    let observed = settings.mode == config::Mode::Observe;
+    let all = settings.plugins.iter();
+    all.map(|one| plugin::Entry {
+        aside: observed,
+        ..entry(one)
+    })
+    .collect()
+}
+
 fn entry(entry: &config::PluginEntry) -> plugin::Entry {
     plugin::Entry {
         source: match &entry.source {
@@ -283,7 +302,9 @@ fn entry(entry: &config::PluginEntry) -> plugin::Entry {
             config::OnError::Skip => plugin::OnError::Skip,
             config::OnError::Refuse => plugin::OnError::Refuse,
         },
-        observe: false,
+        observe: entry.observe,
+        aside: false,
+        coverage: entry.coverage,
     }
 }
 
@@ -316,7 +337,9 @@ impl App {
             true => Some(simulate().await?),
             false => None,
         };
-        let providers = providers(&settings, sim.as_ref());
+        let webhook = settings.webhook.as_ref();
+        let courier = webhook.map(|webhook| Courier::start(webhook, &log, &upstream));
+        let providers = providers(&settings, sim.as_ref().map(Sim::addr), &gate);
         let listener = bind(&settings).await?;
         let address = listener.address().map_err(|error| wrong("listen", error))?;
         let world = world(&providers);
@@ -361,16 +384,20 @@ impl App {
         });
         let (closer, closing) = listen::closing();
         tasks.spawn(proxy.serve(listener, closing.clone()));
+        let state_dir = settings.state_dir.clone();
         let in_force = InForce {
+            settings: Arc::new(Current::new(Arc::new(settings))),
+            address,
+            sim: sim.as_ref().map(Sim::addr),
             book,
             pipeline: current,
         };
         let watching = Tasks::new();
-        let rules = rules::Watch::new(settings.clone(), &pipeline.plugins, in_force.clone());
-        watching.spawn(rules.run(closing.clone()));
+        let rules = Arc::new(tokio::sync::Mutex::new(rules::Watch::new(in_force.clone())));
+        watching.spawn(rules::Watch::run(Arc::clone(&rules), closing.clone()));
         watching.spawn(follow(Arc::clone(&pipeline), left, closing.clone()));
-        watching.spawn(Watch::new(settings.clone(), stamps, in_force).run(closing));
-        let presence = Presence::announce(&settings.state_dir, address);
+        watching.spawn(Watch::new(stamps, in_force.clone()).run(closing.clone()));
+        let presence = Presence::announce(&state_dir, address);
         let warnings = warnings(&authority, &pipeline);
         tell_of_the_dead(&pipeline);
         pipeline.notice(
@@ -384,10 +411,26 @@ impl App {
             authority,
             warnings,
             sim,
+            courier,
+            rules,
+            in_force,
+            watching,
+            closing,
             closer,
             tasks,
             _presence: presence,
         })
+    }
+
+    /// Looks after the configuration's file from now on, and takes what changes in it.
+    pub fn follow(&self, reread: Reread) {
+        let watch = settings::Watch::new(reread, self.in_force.clone());
+        self.watching.spawn(watch.run(self.closing.clone()));
+    }
+
+    /// Reads the rules anew at once, and puts them in force if they can stand; a notice says which.
+    pub async fn reload_rules(&self) {
+        self.rules.lock().await.reload().await;
     }
 
     /// The simulated providers, where they run.
@@ -402,6 +445,9 @@ impl App {
         let left = self.tasks.drain(LAST_CALLS).await;
         self.pipeline
             .notice(NoticeKind::Stop, NoticeLevel::Info, "stopped");
+        if let Some(courier) = self.courier {
+            courier.stop().await;
+        }
         if let Err(error) = self.pipeline.ledger.close().await {
             tracing::error!(%error, "the ledger was not closed in order; nothing is lost");
         }
@@ -495,14 +541,18 @@ async fn simulate() -> Result<Sim, StartError> {
 /// A key that opens nothing, for simulated providers.
 pub const SIM_KEY: &str = "sk-simulated";
 
-fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
+fn providers(
+    settings: &Settings,
+    sim: Option<SocketAddr>,
+    gate: &dyn Fn(&config::Provider) -> Option<Arc<Gate>>,
+) -> Providers {
     let destination = |upstream: &config::Upstream| Destination {
         tls: upstream.tls,
         host: upstream.host.as_str().into(),
         port: upstream.port,
     };
     Providers::new(settings.providers.iter().map(|provider| {
-        let simulated = sim.filter(|_| !provider.dialects.is_empty()).map(Sim::addr);
+        let simulated = sim.filter(|_| !provider.dialects.is_empty());
         Provider {
             name: provider.name.as_str().into(),
             dialects: provider
@@ -521,14 +571,16 @@ fn providers(settings: &Settings, sim: Option<&Sim>) -> Providers {
                 None => provider.api_key.clone(),
             },
             deployments: provider.deployments.clone(),
-            gate: Gate::new(
-                &provider.name,
-                provider.limits.concurrent,
-                provider.limits.per_minute,
-            ),
+            gate: gate(provider),
             ask_quote: provider.ask_quote,
         }
     }))
+}
+
+/// What keeps a provider's limits, where it has any.
+fn gate(provider: &config::Provider) -> Option<Arc<Gate>> {
+    let limits = &provider.limits;
+    Gate::new(&provider.name, limits.concurrent, limits.per_minute)
 }
 
 async fn bind(settings: &Settings) -> Result<Listener, StartError> {
@@ -544,14 +596,15 @@ async fn bind(settings: &Settings) -> Result<Listener, StartError> {
     })
 }
 
+/// Providers that a key is configured for.
+fn keys(providers: &Providers) -> BTreeSet<String> {
+    let with_key = providers.iter().filter(|provider| provider.key.is_some());
+    with_key.map(|provider| provider.name.to_string()).collect()
+}
+
 fn world(providers: &Providers) -> Arc<World> {
-    let keys: BTreeSet<String> = providers
-        .iter()
-        .filter(|provider| provider.key.is_some())
-        .map(|provider| provider.name.to_string())
-        .collect();
     Arc::new(World {
-        keys,
+        keys: keys(providers),
         ..World::default()
     })
 }

@@ -4,6 +4,7 @@
 //! and the decision log says so. Calls under way keep the book they were quoted by.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -67,6 +68,11 @@ pub(super) fn stamp(path: &Path) -> Stamp {
 /// Where the book and the rules in force are kept.
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
+    pub(super) settings: Arc<Current<Settings>>,
+    /// Where the proxy listens.
+    pub(super) address: SocketAddr,
+    /// Where the simulated providers are, where there are any.
+    pub(super) sim: Option<SocketAddr>,
     /// For hooks.
     pub(super) book: Arc<Current<Book>>,
     /// For calls.
@@ -83,9 +89,9 @@ impl InForce {
         });
     }
 
-    pub(super) fn put_plugins(&self, plugins: Plugins) {
+    pub(super) fn put_plugins(&self, plugins: Arc<Plugins>) {
         self.pipeline.change(|pipeline| Pipeline {
-            plugins: Arc::new(plugins),
+            plugins,
             ..pipeline.clone()
         });
     }
@@ -93,7 +99,6 @@ impl InForce {
 
 /// Looks after the price files until pixtoll stops.
 pub(super) struct Watch {
-    settings: Arc<Settings>,
     in_force: InForce,
     /// The files as they were read last, whether or not they were taken.
     read: Stamps,
@@ -108,10 +113,9 @@ pub(super) struct Watch {
 
 impl Watch {
     /// `read` are the stamps from before the book in force was read.
-    pub(super) fn new(settings: Settings, read: Stamps, in_force: InForce) -> Watch {
+    pub(super) fn new(read: Stamps, in_force: InForce) -> Watch {
         Watch {
-            texts: price_files(&settings).unwrap_or_default(),
-            settings: Arc::new(settings),
+            texts: price_files(&in_force.settings.get()).unwrap_or_default(),
             in_force,
             seen: read.clone(),
             read,
@@ -128,7 +132,7 @@ impl Watch {
             }
             self.turn();
             self.recount().await;
-            let now = Stamps::of(&self.settings);
+            let now = Stamps::of(&self.in_force.settings.get());
             let still = now == self.seen;
             self.seen = now;
             if still && self.seen != self.read {
@@ -151,12 +155,13 @@ impl Watch {
     async fn recount(&mut self) {
         if self.counted.elapsed() >= RECOUNT {
             self.counted = Instant::now();
-            accounts::count(&self.settings, &self.in_force.pipeline.get()).await;
+            let settings = self.in_force.settings.get();
+            accounts::count(&settings, &self.in_force.pipeline.get()).await;
         }
     }
 
     async fn reload(&mut self) {
-        let settings = Arc::clone(&self.settings);
+        let settings = self.in_force.settings.get();
         let old = self.in_force.book.get();
         let (texts, day) = (self.texts.clone(), self.day.clone());
         // A large file takes a while to read, and calls must not wait for it.

@@ -1,6 +1,6 @@
 //! Makes the calls of rule tests: a whole pixtoll with simulated providers for each set of rules.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,8 @@ use crate::action::Via;
 use crate::bill::ChargeFrom;
 use crate::budget::{Facts, Place};
 use crate::config::{self, Class, PluginEntry, Settings};
-use crate::image::Billed;
+use crate::dialect;
+use crate::image::{Billed, ImageRequest, ModelId, Operation};
 use crate::ledger::{Claim, Hold, Ledger, LedgerError, Outcome, Settlement};
 use crate::money::Usd;
 use crate::near::nearest;
@@ -25,6 +26,7 @@ use crate::pipeline::own_headers::Told;
 use crate::pipeline::{Arrived, Caller, CallerFrom, Pipeline, Policy, Provider, Recognised};
 use crate::plugin::trial::{Bench, Ruleset, TestCall};
 use crate::sim::Behaviour;
+use crate::task::Tasks;
 use crate::wire::RequestHead;
 
 /// So long a call may take: simulated providers answer at once, and waits are not waited for.
@@ -42,7 +44,12 @@ pub struct SimBench {
     running: Mutex<HashMap<u64, App>>,
     /// What is to be spent, by the rules that it is told of.
     spent: Mutex<HashMap<u64, Vec<(String, Usd)>>>,
+    /// Lines of hooks by file, where they are noted.
+    coverage: Option<Mutex<Coverage>>,
 }
+
+/// Each line of a rule's hooks and whether it has run, by file.
+pub type Coverage = BTreeMap<PathBuf, BTreeMap<u32, bool>>;
 
 impl SimBench {
     /// With the providers, classes and prices of `settings`. To be used within a runtime, on a
@@ -57,6 +64,34 @@ impl SimBench {
             dir: std::env::temp_dir().join(name),
             running: Mutex::default(),
             spent: Mutex::default(),
+            coverage: None,
+        }
+    }
+
+    /// Notes which lines of hooks run.
+    #[must_use]
+    pub fn with_coverage(mut self) -> SimBench {
+        self.coverage = Some(Mutex::default());
+        self
+    }
+
+    /// The lines that were noted, of all that has ended.
+    pub fn coverage(&self) -> Coverage {
+        let lines = self.coverage.as_ref().map(|lines| lines.lock().clone());
+        lines.unwrap_or_default()
+    }
+
+    fn note_lines(&self, app: &App) {
+        let Some(noted) = &self.coverage else { return };
+        let mut noted = noted.lock();
+        for plugin in app.pipeline.plugins.iter() {
+            let file = plugin.files().into_iter().next();
+            if let (Some(file), Some(lines)) = (file, plugin.coverage()) {
+                let of_file = noted.entry(file).or_default();
+                for (line, ran) in lines {
+                    *of_file.entry(line).or_default() |= ran;
+                }
+            }
         }
     }
 
@@ -103,6 +138,9 @@ impl SimBench {
             entry.with = options.as_object().cloned().unwrap_or_default();
             settings.plugins = vec![entry];
         }
+        for plugin in &mut settings.plugins {
+            plugin.coverage = self.coverage.is_some();
+        }
         settings
     }
 
@@ -130,20 +168,27 @@ impl SimBench {
                 staged: Some(call.at),
                 ..app.pipeline.policy.clone()
             },
+            tasks: Tasks::new(),
             ..Pipeline::clone(&app.pipeline)
         });
         let arrived = arrive(&pipeline, &call)?;
         let mut log = pipeline.log.subscribe();
         let answer = Arc::clone(&pipeline).handle(arrived).await;
-        // The record is written once the answer is through.
+        // The record is written once the answer is through, and rules are told of it after that.
         let _ = answer.into_body().collect().await;
-        loop {
-            let line = log.recv().await.map_err(|error| error.to_string())?;
+        pipeline.tasks.drain(PATIENCE).await;
+        let (mut decision, mut alerts) = (None, Vec::new());
+        while let Ok(line) = log.try_recv() {
             let line: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-            if line["type"] == "call" {
-                return Ok(line);
+            match line["type"].as_str() {
+                Some("call") => decision = Some(line),
+                Some("notice") if line["kind"] == "alert" => alerts.push(line),
+                _ => {}
             }
         }
+        let mut decision = decision.ok_or("the call left no record")?;
+        decision["alerts"] = alerts.into();
+        Ok(decision)
     }
 }
 
@@ -168,9 +213,54 @@ impl Bench for SimBench {
         Ok(())
     }
 
+    fn read(
+        &self,
+        dialect: &str,
+        model: Option<&ModelId>,
+        body: Vec<u8>,
+    ) -> Result<ImageRequest, String> {
+        let found = dialect::by_name(dialect).ok_or_else(|| {
+            let names: Vec<&str> = dialect::ALL.iter().map(|known| known.name()).collect();
+            format!("`{dialect}` is no dialect; there is {}", names.join(", "))
+        })?;
+        let speaks = |provider: &&config::Provider| provider.dialects.contains(&found.name());
+        let mut providers = self.settings.providers.iter().filter(speaks);
+        let provider = match model {
+            Some(model) => model.provider().to_owned(),
+            None => providers
+                .next()
+                .map(|provider| provider.name.clone())
+                .ok_or_else(|| format!("no provider speaks `{dialect}`"))?,
+        };
+        // The path and the headers are those of any request of the dialect.
+        let any = model
+            .cloned()
+            .unwrap_or_else(|| ModelId::new(&provider, "unnamed"));
+        let message = found
+            .write_request(&ImageRequest::new(any, "any"))
+            .map_err(|error| error.to_string())?;
+        let head = RequestHead {
+            method: message.method,
+            host: String::new(),
+            target: message.target,
+            headers: message.headers,
+        };
+        let operation = found.claims(&head).unwrap_or(Operation::Generate);
+        let request = found.read_request(&provider, operation, &head, &body.into());
+        let mut request = request.map_err(|error| error.to_string())?;
+        if let Some(model) = model {
+            request.model = model.clone();
+        }
+        match request.model.model() {
+            "" | "unnamed" => Err("the model stands in the path: name it with model =".to_owned()),
+            _ => Ok(request),
+        }
+    }
+
     fn begin(&self) {
         self.spent.lock().clear();
         for (_, app) in self.running.lock().drain() {
+            self.note_lines(&app);
             self.runtime.block_on(app.stop());
         }
         let _ = std::fs::remove_dir_all(&self.dir);

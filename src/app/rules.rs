@@ -7,21 +7,25 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use super::hook_prices::BookPrices;
 use super::prices::{InForce, LOOK, Stamp, stamp};
 use super::rule_bench::SimBench;
-use super::{StartError, classes, entry, plugin_problem};
+use super::{StartError, classes, entries, plugin_problem};
 use crate::config::Settings;
 use crate::listen::Closing;
 use crate::pipeline::Pipeline;
 use crate::plugin::trial::{self, Bench};
-use crate::plugin::{Entry, LoadProblem, Plugin, Plugins, Prices};
+use crate::plugin::{LoadProblem, Plugin, Plugins, Prices};
 use crate::record::{NoticeKind, NoticeLevel};
 
 /// Looks after the plugins' files until pixtoll stops.
+#[derive(Debug)]
 pub(super) struct Watch {
-    settings: Arc<Settings>,
     in_force: InForce,
+    /// The rules in force whose files these are.
+    plugins: Arc<Plugins>,
     /// The files of the rules in force.
     files: Vec<PathBuf>,
     /// The files as they were read last, whether or not they were taken. Empty after a change of
@@ -50,49 +54,62 @@ fn test_of(plugin: &Plugin) -> Option<PathBuf> {
 }
 
 impl Watch {
-    /// `plugins` have just been read.
-    pub(super) fn new(settings: Settings, plugins: &Plugins, in_force: InForce) -> Watch {
+    /// For the rules that are in force.
+    pub(super) fn new(in_force: InForce) -> Watch {
+        let plugins = Arc::clone(&in_force.pipeline.get().plugins);
         Watch {
-            settings: Arc::new(settings),
+            files: files(&plugins),
+            plugins,
             in_force,
-            files: files(plugins),
             read: Vec::new(),
             seen: Vec::new(),
         }
     }
 
-    pub(super) async fn run(mut self, mut closing: Closing) {
-        if self.files.is_empty() {
-            return; // shipped plugins change with the program alone
-        }
+    /// Looks at the files every now and then.
+    pub(super) async fn run(watch: Arc<Mutex<Watch>>, mut closing: Closing) {
         loop {
             tokio::select! {
                 () = closing.closed() => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
-            let now = stamps(&self.files);
-            let still = now == self.seen;
-            self.seen = now;
-            if still && self.seen != self.read {
-                self.read = self.seen.clone();
-                self.reload().await;
-            }
+            watch.lock().await.look().await;
         }
     }
 
-    async fn reload(&mut self) {
-        let settings = Arc::clone(&self.settings);
+    async fn look(&mut self) {
+        let plugins = Arc::clone(&self.in_force.pipeline.get().plugins);
+        if !Arc::ptr_eq(&plugins, &self.plugins) {
+            // A new configuration has brought them.
+            (self.files, self.plugins) = (files(&plugins), plugins);
+            self.read.clear();
+        }
+        let now = stamps(&self.files);
+        let still = now == self.seen;
+        self.seen = now;
+        if still && self.seen != self.read {
+            self.read = self.seen.clone();
+            self.reload().await;
+        }
+    }
+
+    /// Reads the rules anew and puts them in force if they can stand.
+    pub(super) async fn reload(&mut self) {
+        let settings = self.in_force.settings.get();
         let book = Arc::clone(&self.in_force.book);
         let prices: Arc<dyn Prices> = Arc::new(BookPrices::new(book, &settings));
         let old = Arc::clone(&self.in_force.pipeline.get().plugins);
         // Compiling and testing take a while, and calls must not wait for it.
-        let read = tokio::task::spawn_blocking(move || read(&settings, &old, &prices));
+        let read = tokio::task::spawn_blocking(move || load(&settings, &old, &prices));
         let (level, text) = match read.await {
-            Ok(Ok(None)) => return,
-            Ok(Ok(Some((plugins, says)))) => {
+            Ok(Ok((_, changed))) if changed.is_empty() => return,
+            Ok(Ok((plugins, changed))) => {
+                let plugins = Arc::new(plugins);
                 self.files = files(&plugins);
+                self.plugins = Arc::clone(&plugins);
                 self.read.clear();
                 self.in_force.put_plugins(plugins);
+                let says = format!("new rules are in force: {}", changed.join(", "));
                 (NoticeLevel::Info, says)
             }
             Ok(Err(why)) => (NoticeLevel::Error, kept(&why)),
@@ -110,44 +127,35 @@ fn kept(why: &str) -> String {
     format!("the changed rules are not taken, the last good ones stay in force: {why}")
 }
 
-/// Reads the plugins anew; `None` where they say what the old ones do.
+/// Reads the plugins anew, and tries those that changed by their own tests; with them, what
+/// changed in words.
 ///
 /// # Errors
 /// Everything that is wrong with them, in words.
-fn read(
+pub(super) fn load(
     settings: &Settings,
     old: &Plugins,
     prices: &Arc<dyn Prices>,
-) -> Result<Option<(Plugins, String)>, String> {
-    let entries: Vec<Entry> = settings.plugins.iter().map(entry).collect();
-    let plugins = Plugins::load(&entries, Arc::clone(prices), &classes(settings));
+) -> Result<(Plugins, Vec<String>), String> {
+    let plugins = old.replaced(&entries(settings), Arc::clone(prices), &classes(settings));
     let plugins = plugins.map_err(in_words)?;
-    let changed: Vec<(&Plugin, &Plugin)> = old
-        .iter()
-        .zip(plugins.iter())
-        .filter(|(old, new)| old.digest() != new.digest())
-        .collect();
-    if changed.is_empty() {
-        return Ok(None);
-    }
-    for (_, plugin) in &changed {
+    let mut changed = Vec::new();
+    for plugin in plugins.iter() {
+        let before = old.iter().filter(|old| old.name() == plugin.name());
+        let digests: Vec<&str> = before.map(Plugin::digest).collect();
+        if digests.contains(&plugin.digest()) {
+            continue;
+        }
         if let Some(test) = test_of(plugin).filter(|test| test.is_file()) {
             try_out(settings, &test, prices)?;
         }
+        let (name, digest) = (plugin.name(), plugin.digest());
+        changed.push(match digests.first() {
+            Some(old) => format!("{name} {digest} in place of {old}"),
+            None => format!("{name} {digest} is new"),
+        });
     }
-    let says: Vec<String> = changed
-        .iter()
-        .map(|(old, new)| {
-            format!(
-                "{} {} in place of {}",
-                new.name(),
-                new.digest(),
-                old.digest()
-            )
-        })
-        .collect();
-    let says = format!("new rules are in force: {}", says.join(", "));
-    Ok(Some((plugins, says)))
+    Ok((plugins, changed))
 }
 
 fn in_words(found: Vec<LoadProblem>) -> String {

@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::StartError;
-use crate::config::{PluginEntry, Problem, Settings, Source};
+use crate::config::{Loaded, PluginEntry, Problem, Settings, Source};
 use clap::{Args, Parser, Subcommand};
 use envelope::{envelope, failed};
 
@@ -215,10 +215,21 @@ fn init_tracing() {
         .init();
 }
 
-/// The settings that a command works with.
+/// The settings that a command works with; what is odd about them is said.
 fn load(global: &Global) -> Result<Settings, StartError> {
-    let env = |name: &str| std::env::var(name).ok();
-    let source = Source::find(global.config.as_deref(), &env);
+    let loaded = read(global)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded.settings)
+}
+
+fn env_of_process(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn read(global: &Global) -> Result<Loaded, StartError> {
+    let source = Source::find(global.config.as_deref(), &env_of_process);
     let mut overrides = Vec::new();
     for set in &global.set {
         match set.split_once('=') {
@@ -231,15 +242,10 @@ fn load(global: &Global) -> Result<Settings, StartError> {
             }
         }
     }
-    let loaded = Settings::load(&source, &overrides, &env).map_err(StartError)?;
-    for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
-    }
-    let mut settings = loaded.settings;
-    settings
-        .plugins
-        .extend(global.plugin.iter().map(|text| PluginEntry::named(text)));
-    Ok(settings)
+    let mut loaded = Settings::load(&source, &overrides, &env_of_process).map_err(StartError)?;
+    let named = global.plugin.iter().map(|text| PluginEntry::named(text));
+    loaded.settings.plugins.extend(named);
+    Ok(loaded)
 }
 
 /// Says what is wrong with usage or configuration, and returns the exit code for it.

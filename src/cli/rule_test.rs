@@ -2,22 +2,26 @@
 
 mod report;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
 use super::envelope::{envelope, print};
 use super::{DONE, FAILED, Global, NO, WRONG, complain, failed, load};
-use crate::app::rule_bench::SimBench;
+use crate::app::rule_bench::{Coverage, SimBench};
 use crate::app::{self, StartError};
 use crate::config::{Problem, Settings};
 use crate::plugin::trial::{self, Verdict};
-use report::{Told, as_json, as_junit, as_text};
+use report::{Told, as_json, as_junit, as_text, coverage_as_json, coverage_as_text};
 
 /// How the name of a test file ends.
 const ENDINGS: &[&str] = &["_test.lua", "_test.luau"];
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_millis(300);
 /// Folders that hold what others made.
 const FOREIGN: &[&str] = &["node_modules", "target"];
 
@@ -29,6 +33,12 @@ pub(crate) struct TestArgs {
     /// Writes the outcome as JUnit XML, for CI systems
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Tells which lines of the rules' hooks no case has run
+    #[arg(long)]
+    coverage: bool,
+    /// Runs the tests again whenever a Lua file beside them changes, until it is stopped
+    #[arg(long, conflicts_with = "junit")]
+    watch: bool,
 }
 
 /// A test file and what its cases came to.
@@ -37,7 +47,57 @@ struct Ran {
     verdicts: Vec<Verdict>,
 }
 
+/// What all of them came to.
+struct Outcome {
+    ran: Vec<Ran>,
+    /// Where it was asked for.
+    coverage: Option<Coverage>,
+}
+
 pub(super) async fn run(args: TestArgs, global: &Global) -> u8 {
+    if !args.watch {
+        return once(&args, global).await;
+    }
+    loop {
+        let before = watched(&args.paths);
+        once(&args, global).await;
+        eprintln!("waiting for a change; Ctrl-C ends");
+        while watched(&args.paths) == before {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return DONE,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+}
+
+/// Every Lua file beside the tests, with when it was written.
+fn watched(paths: &[PathBuf]) -> Vec<(PathBuf, Option<SystemTime>)> {
+    let tests = find(paths).unwrap_or_default();
+    let folders: BTreeSet<&Path> = tests.iter().filter_map(|test| test.parent()).collect();
+    let is_lua = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        matches!(ending, Some("lua" | "luau"))
+    };
+    let mut files = Vec::new();
+    for folder in folders {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        files.extend(entries.map(|entry| entry.path()).filter(is_lua));
+    }
+    files.sort();
+    let written = |path: &Path| fs::metadata(path).and_then(|facts| facts.modified()).ok();
+    let all = files.into_iter().map(|path| {
+        let written = written(&path);
+        (path, written)
+    });
+    all.collect()
+}
+
+async fn once(args: &TestArgs, global: &Global) -> u8 {
     let settings = match load(global) {
         Ok(settings) => settings,
         Err(error) => return complain(&error, global, "test"),
@@ -46,9 +106,10 @@ pub(super) async fn run(args: TestArgs, global: &Global) -> u8 {
         Ok(files) => files,
         Err(problem) => return failed("test", global, WRONG, &[*problem]),
     };
-    let work = tokio::task::spawn_blocking(move || run_all(settings, files));
-    let ran = match work.await {
-        Ok(Ok(ran)) => ran,
+    let coverage = args.coverage;
+    let work = tokio::task::spawn_blocking(move || run_all(settings, files, coverage));
+    let Outcome { ran, coverage } = match work.await {
+        Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => return complain(&error, global, "test"),
         Err(error) => {
             let problem = Problem::anywhere("test", format!("the tests broke off: {error}"));
@@ -65,30 +126,39 @@ pub(super) async fn run(args: TestArgs, global: &Global) -> u8 {
     let told = Told::of(&ran);
     let code = if told.failed == 0 { DONE } else { NO };
     if global.json {
-        let data = as_json(&ran, &told);
+        let mut data = as_json(&ran, &told);
+        if let Some(coverage) = &coverage {
+            data["coverage"] = coverage_as_json(coverage);
+        }
         print(&format!("{}\n", envelope("test", code == DONE, data, &[])));
     } else {
         print(&as_text(&ran, &told));
+        print(&coverage.as_ref().map(coverage_as_text).unwrap_or_default());
     }
     code
 }
 
 /// Runs every file, one after the other: each call has the machine to itself.
-fn run_all(settings: Settings, files: Vec<PathBuf>) -> Result<Vec<Ran>, StartError> {
+fn run_all(settings: Settings, files: Vec<PathBuf>, coverage: bool) -> Result<Outcome, StartError> {
     let prices = app::hook_prices(&settings)?;
     let mut problems = Vec::new();
-    let mut all = Vec::new();
-    let bench = Arc::new(SimBench::new(settings));
+    let mut ran = Vec::new();
+    let bench = SimBench::new(settings);
+    let bench = Arc::new(match coverage {
+        true => bench.with_coverage(),
+        false => bench,
+    });
     for file in files {
         let bench: Arc<SimBench> = Arc::clone(&bench);
         match trial::run(&file, Arc::clone(&prices), bench) {
-            Ok(verdicts) => all.push(Ran { file, verdicts }),
+            Ok(verdicts) => ran.push(Ran { file, verdicts }),
             Err(found) => problems.push(app::plugin_problem(found)),
         }
     }
     bench.close();
+    let coverage = coverage.then(|| bench.coverage());
     match problems.is_empty() {
-        true => Ok(all),
+        true => Ok(Outcome { ran, coverage }),
         false => Err(StartError(problems)),
     }
 }

@@ -1,17 +1,19 @@
 //! `pixtoll serve`: the proxy, until it is told to stop.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::{DONE, FAILED, Global, complain, load};
-use crate::app::{App, Extras};
+use super::{DONE, FAILED, Global, complain, load, read};
+use crate::app::{App, Extras, Reread};
+use crate::config::Source;
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
     /// Where to listen [default: the configuration's, 127.0.0.1:8484]
     #[arg(long, value_name = "ADDRESS")]
-    listen: Option<std::net::SocketAddr>,
+    listen: Option<SocketAddr>,
 }
 
 pub(super) async fn run(args: ServeArgs, global: &Global) -> u8 {
@@ -30,6 +32,9 @@ pub(super) async fn run(args: ServeArgs, global: &Global) -> u8 {
         Ok(app) => app,
         Err(error) => return complain(&error, global, "serve"),
     };
+    if let Some(reread) = reread(global, args.listen) {
+        app.follow(reread);
+    }
     welcome(&app);
     until_told().await;
     eprintln!("stopping: calls under way finish first");
@@ -42,6 +47,25 @@ pub(super) async fn run(args: ServeArgs, global: &Global) -> u8 {
             FAILED
         }
     }
+}
+
+/// The configuration's file, where there is one, to be read again when it changes.
+fn reread(global: &Global, listen: Option<SocketAddr>) -> Option<Reread> {
+    let Source::File(file) = Source::find(global.config.as_deref(), &super::env_of_process) else {
+        return None;
+    };
+    let global = global.clone();
+    let read = move || {
+        let mut settings = read(&global).map_err(|error| error.0)?.settings;
+        if let Some(listen) = listen {
+            settings.listen = vec![listen];
+        }
+        Ok(settings)
+    };
+    Some(Reread {
+        file,
+        read: Box::new(read),
+    })
 }
 
 /// How to point an app here.

@@ -32,6 +32,10 @@ pub struct PluginEntry {
     /// Values for the plugin's `options`; the plugin checks them.
     pub with: serde_json::Map<String, serde_json::Value>,
     pub on_error: OnError,
+    /// Decide and log what would be done, and do nothing.
+    pub observe: bool,
+    /// For rule tests: it is noted which of its lines run.
+    pub coverage: bool,
     /// Where the configuration says so, for what the plugin itself finds wrong.
     pub place: Option<Place>,
 }
@@ -46,6 +50,8 @@ impl PluginEntry {
             },
             with: serde_json::Map::new(),
             on_error: OnError::Skip,
+            observe: false,
+            coverage: false,
             place: None,
         }
     }
@@ -86,6 +92,9 @@ fn entry(field: &Field<'_>, reader: &mut Reader<'_>) -> Option<PluginEntry> {
     }
     if let Some(field) = &raw.on_error {
         entry.on_error = reader.word(field).unwrap_or(OnError::Skip);
+    }
+    if let Some(field) = &raw.observe {
+        entry.observe = reader.truth(field).unwrap_or(false);
     }
     Some(entry)
 }

@@ -222,6 +222,7 @@ section! {
         plugin = "use",
         with = "with",
         on_error = "on_error",
+        observe = "observe",
     }
 }
 

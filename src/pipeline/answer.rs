@@ -377,6 +377,10 @@ impl Pipeline {
                 from: AnsweredFrom::Collapsed,
                 ..
             }) => Some(Lever::Collapse),
+            Ok(Served {
+                from: AnsweredFrom::Plugin,
+                ..
+            }) => Some(Lever::Route),
             _ => None,
         };
         if let Some(lever) = lever {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
+use super::chain::Served;
 use super::own_headers::Told;
 use super::provider::Provider;
 use crate::action::{CacheMode, CachePolicy, Change, Route, Via};
@@ -143,6 +144,8 @@ pub(super) struct Call {
     pub(super) served: ServedAs,
     /// The attempts whose pictures the caller was given.
     pub(super) served_by: Vec<u32>,
+    /// The answer that a rule gives, with no attempt at all.
+    pub(super) given: Option<Served>,
     /// Its answer waits for plugins that hold answers.
     pub(super) holds: bool,
     /// They have spoken of the answer.

@@ -13,7 +13,7 @@ use super::door::Door;
 use super::plan::Plan;
 use super::rescue::Rescued;
 use super::responses::Verdict;
-use super::rules::{note_error, nowhere};
+use super::rules::{RECORDED, note_error, nowhere};
 use crate::action::{Action, Applied, Made, Route};
 use crate::cache::Entry;
 use crate::cache::flight::Failed;
@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(8);
 const OBEYED_WAIT: Duration = Duration::from_secs(60);
 
 /// A picture for the call, and how it was come by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Served {
     pub(super) entry: Arc<Entry>,
     pub(super) from: AnsweredFrom,
@@ -85,6 +85,9 @@ enum Next {
 impl Pipeline {
     /// Buys the picture, or has it already, or says why there is none.
     pub(super) async fn buy(&self, call: &mut Call, door: &mut Door) -> Result<Served, Rescued> {
+        if let Some(given) = call.given.take() {
+            return Ok(given);
+        }
         let mut plan = self.plan_now(call).map_err(|why| nowhere(&why))?;
         self.retries.called(Instant::now());
         let mut failures: Vec<(FailureKind, ModelId)> = Vec::new();
@@ -270,6 +273,13 @@ impl Pipeline {
                     plan.tell(&mut record, self.policy.prompts);
                 }
                 record.applied = !observed;
+                if let (true, Next::Plan(plan, _)) = (observed, &next) {
+                    let quote = plan.quote.as_ref().map(|quote| quote.expected);
+                    record.observe(None, quote);
+                }
+                if plugin.observe() {
+                    record.skipped = Some(RECORDED.to_owned());
+                }
                 (!observed).then_some(next)
             }
             Err(why) => {

@@ -12,6 +12,7 @@ use crate::cache::Entry;
 use crate::dialect::picture;
 use crate::fit::{Wanted, fit};
 use crate::image::{Format, Image, ImageResponse, Picture};
+use crate::record::AnsweredFrom;
 
 impl Pipeline {
     /// The answer fitted to what was asked, where that changes anything. What cannot be fitted is
@@ -22,7 +23,7 @@ impl Pipeline {
             .response
             .images
             .iter()
-            .map(|image| wanted(call, &entry, image))
+            .map(|image| wanted(call, served, image))
             .collect();
         if wanted.iter().all(Option::is_none) {
             return None;
@@ -38,14 +39,14 @@ impl Pipeline {
 }
 
 /// What has to be done with a picture; `None` when it is as it was asked for.
-fn wanted(call: &Call, entry: &Entry, image: &Image) -> Option<Wanted> {
+fn wanted(call: &Call, served: &Served, image: &Image) -> Option<Wanted> {
     if matches!(image.picture, Picture::Url(_)) {
         return None;
     }
     let had = image.width.zip(image.height);
     let asked = call.asked.pixels();
     let size = asked.filter(|_| call.change.fit_requested && had.is_some() && asked != had);
-    let moved = entry.model != call.asked.model;
+    let moved = served.entry.model != call.asked.model || served.from == AnsweredFrom::Plugin;
     let format = call
         .asked
         .format

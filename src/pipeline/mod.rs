@@ -17,6 +17,7 @@ mod charge;
 mod dense;
 mod door;
 mod fitting;
+mod given;
 mod jobs;
 mod left;
 mod message;

@@ -40,7 +40,7 @@ impl Pipeline {
             for plugin in self.plugins.iter().filter(|plugin| plugin.has_on_budget()) {
                 let seen = Arc::new(self.view(call));
                 let outcome = plugin.on_budget(seen, Arc::clone(&budget)).await;
-                self.take(call, plugin, ON_BUDGET, outcome)?;
+                self.take(call, plugin, ON_BUDGET, outcome).await?;
             }
         }
         let said = &call.decision.rules[before..];

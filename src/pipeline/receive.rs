@@ -75,6 +75,7 @@ impl Pipeline {
             degraded: Vec::new(),
             served: None,
             served_by: Vec::new(),
+            given: None,
             holds: self.holds(),
             judged: false,
             rooms: Vec::new(),

@@ -250,42 +250,19 @@ impl Pipeline {
         {
             let outcome = plugin.on_decision(Arc::clone(&view)).await;
             let call = decision.id.to_string();
+            let mut alerts = outcome.alerts;
             if let Some(error) = &outcome.error {
                 // The line is written: what went wrong gets a line of its own.
                 let text = format!("{} failed in {ON_DECISION}: {error}", plugin.name());
                 tracing::warn!(plugin = plugin.name(), call, "{text}");
-                self.notice_of(plugin, ON_DECISION, &call, NoticeLevel::Warning, text);
+                alerts.push(Alert {
+                    level: AlertLevel::Warning,
+                    text,
+                    fields: Vec::new(),
+                });
             }
-            self.raise(plugin, ON_DECISION, &call, outcome.alerts);
+            self.raise(plugin, ON_DECISION, &call, alerts);
         }
-    }
-
-    fn notice_of(
-        &self,
-        plugin: &Plugin,
-        hook: &'static str,
-        call: &str,
-        level: NoticeLevel,
-        text: String,
-    ) {
-        self.log
-            .notice(&self.rule_notice(plugin, hook, call, level, text));
-    }
-
-    fn rule_notice(
-        &self,
-        plugin: &Plugin,
-        hook: &'static str,
-        call: &str,
-        level: NoticeLevel,
-        text: String,
-    ) -> Notice {
-        let instance = Arc::clone(&self.policy.instance);
-        Notice::new(self.policy.now(), instance, NoticeKind::Alert, level, text)
-            .with("plugin", plugin.name())
-            .with("digest", plugin.digest())
-            .with("hook", hook)
-            .with("call", call)
     }
 
     /// Writes down what rules want somebody to know.
@@ -302,10 +279,18 @@ impl Pipeline {
                 AlertLevel::Warning => NoticeLevel::Warning,
                 AlertLevel::Error => NoticeLevel::Error,
             };
-            let mut notice = self.rule_notice(plugin, hook, call, level, alert.text);
+            let instance = Arc::clone(&self.policy.instance);
+            let at = self.policy.now();
+            let mut notice = Notice::new(at, instance, NoticeKind::Alert, level, alert.text);
             for (name, text) in alert.fields {
                 notice = notice.with(name, text);
             }
+            // After the rule's own, so that these are never the rule's word.
+            notice = notice
+                .with("plugin", plugin.name())
+                .with("digest", plugin.digest())
+                .with("hook", hook)
+                .with("call", call);
             if self.observes(plugin) {
                 notice = notice.with("observed", "yes");
             }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::Pipeline;
 use super::call::{Call, Routed};
 use super::rescue::Rescued;
-use crate::action::{Action, Applied, CachePolicy, CallView, Change, Headers, Made, Route};
+use crate::action::{Action, Applied, CachePolicy, CallView, Change, Headers, Route};
+use crate::image::capability::Keep;
 use crate::image::{FailureKind, ImageRequest};
 use crate::money::Usd;
 use crate::plugin::{HookOutcome, OnError, Plugin};
@@ -36,6 +37,7 @@ impl Pipeline {
             call.route = None;
             call.change = Change::default();
             call.cache = CachePolicy::default();
+            (call.given, call.served) = (None, None);
             return Ok(());
         }
         verdict
@@ -53,7 +55,10 @@ impl Pipeline {
         for plugin in self.plugins.iter().filter(|plugin| plugin.has_on_request()) {
             let view = Arc::new(self.view(call));
             let outcome = plugin.on_request(view).await;
-            self.take(call, plugin, ON_REQUEST, outcome)?;
+            self.take(call, plugin, ON_REQUEST, outcome).await?;
+            if call.given.is_some() {
+                break;
+            }
         }
         Ok(())
     }
@@ -62,7 +67,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::consult_rules`].
-    pub(super) fn take(
+    pub(super) async fn take(
         &self,
         call: &mut Call,
         plugin: &Plugin,
@@ -78,38 +83,67 @@ impl Pipeline {
             };
         }
         for made in outcome.made {
-            self.apply(call, plugin, hook, made, outcome.us)?;
+            let mut record = RuleRecord::new(
+                plugin.name().into(),
+                plugin.digest().into(),
+                hook,
+                &made.action,
+                made.at.as_str(),
+            );
+            record.us = outcome.us;
+            let before = self.observes(plugin).then(|| self.price_now(call));
+            let done = match made.action {
+                Action::Answer { file, .. } => {
+                    self.give(call, plugin, &file, &mut record).await;
+                    Ok(before.map(|_| Some(Usd::ZERO)))
+                }
+                action => self.apply(call, plugin, action, &mut record),
+            };
+            let after = match &done {
+                Ok(after) => *after,
+                Err(_) => Some(Some(Usd::ZERO)),
+            };
+            if let (Some(before), Some(after), None) = (before, after, &record.skipped) {
+                record.observe(before, after);
+            }
+            if plugin.observe() && record.skipped.is_none() {
+                record.applied = false;
+                record.skipped = Some(RECORDED.to_owned());
+            }
+            call.decision.rules.push(record.worded());
+            done?;
+            if call.given.is_some() {
+                break;
+            }
         }
         Ok(())
     }
 
+    /// What the call would cost as the rules have left it so far.
+    fn price_now(&self, call: &Call) -> Option<Usd> {
+        let plan = self.plan_first(call).ok()?;
+        plan.quote.map(|quote| quote.expected)
+    }
+
+    /// Carries an action out; the price of the request then, where it has one that differs.
     fn apply(
         &self,
         call: &mut Call,
         plugin: &Plugin,
-        hook: &'static str,
-        made: Made,
-        us: u64,
-    ) -> Result<(), Rescued> {
-        let mut record = RuleRecord::new(
-            plugin.name().into(),
-            plugin.digest().into(),
-            hook,
-            &made.action,
-            made.at,
-        );
-        record.us = us;
+        action: Action,
+        record: &mut RuleRecord,
+    ) -> Result<Option<Option<Usd>>, Rescued> {
         let observed = plugin.observe();
-        let mut refused = Ok(());
-        match made.action {
-            Action::Change(change) => self.change(call, &change, observed, &mut record),
-            Action::Route(route) => self.redirect(call, route, observed, &mut record),
+        match action {
+            Action::Change(change) => Ok(Some(self.change(call, &change, observed, record))),
+            Action::Route(route) => Ok(self.redirect(call, route, observed, record)),
             Action::Refuse {
                 message, status, ..
             } => {
                 record.applied = !observed;
-                if !observed {
-                    refused = Err(Rescued::refused(plugin.name(), &message, status));
+                match observed {
+                    true => Ok(Some(Some(Usd::ZERO))),
+                    false => Err(Rescued::refused(plugin.name(), &message, status)),
                 }
             }
             Action::Cache(policy) => {
@@ -117,24 +151,30 @@ impl Pipeline {
                 if !observed {
                     merge(&mut call.cache, policy);
                 }
+                Ok(None)
             }
             Action::Tag { names } => {
-                record.applied = true;
-                call.tag(names);
+                record.applied = !observed;
+                if !observed {
+                    call.tag(names);
+                }
+                Ok(None)
             }
-            Action::Retry { .. } | Action::Stop { .. } => {
+            Action::Retry { .. } | Action::Stop { .. } | Action::Answer { .. } => {
                 record.skipped = Some("there is no attempt yet".to_owned());
-            }
-            Action::Answer { .. } => {
-                record.skipped =
-                    Some("answering from a file is not available in this version".to_owned());
+                Ok(None)
             }
         }
-        call.decision.rules.push(record.worded());
-        refused
     }
 
-    fn change(&self, call: &mut Call, change: &Change, observed: bool, record: &mut RuleRecord) {
+    /// Changes the request; the price of the changed one.
+    fn change(
+        &self,
+        call: &mut Call,
+        change: &Change,
+        observed: bool,
+        record: &mut RuleRecord,
+    ) -> Option<Usd> {
         let mut shadow = (*call.request).clone();
         let measure = |request: &ImageRequest| self.measure(request);
         let mut applied = change.apply(&mut shadow, &measure);
@@ -142,22 +182,31 @@ impl Pipeline {
             self.note_tier(call, change, &mut shadow, &mut applied);
         }
         record.take(&applied, self.policy.prompts);
-        if observed {
-            record.applied = false;
-            return;
+        let unchanged = std::mem::replace(&mut call.request, Arc::new(shadow));
+        let kept = (call.change.keep.clone(), call.change.tiers.clone());
+        if change.keep != Keep::Nothing {
+            call.change.keep = change.keep.clone();
         }
-        call.request = Arc::new(shadow);
         if !change.tiers.is_empty() {
             call.change.tiers.clone_from(&change.tiers);
         }
-        if change.fit_requested {
-            call.change.fit_requested = true;
-            record.applied = true;
+        let after = match self.observes_now(observed) {
+            true => self.price_now(call),
+            false => None,
+        };
+        if observed {
+            call.request = unchanged;
+            (call.change.keep, call.change.tiers) = kept;
+            return after;
         }
-        if change.keep != crate::image::capability::Keep::Nothing {
-            call.change.keep = change.keep.clone();
-            record.applied = true;
-        }
+        call.change.fit_requested |= change.fit_requested;
+        record.applied |= change.fit_requested || change.keep != Keep::Nothing;
+        after
+    }
+
+    /// Whether prices of what would be done are asked for.
+    fn observes_now(&self, observed: bool) -> bool {
+        observed || self.policy.mode == Mode::Observe
     }
 
     /// The tier that a change comes to where the call is going now; another target will be asked
@@ -183,8 +232,14 @@ impl Pipeline {
         }
     }
 
-    /// Notes where a rule sends the call, if any of its targets can be used now.
-    fn redirect(&self, call: &mut Call, route: Route, observed: bool, record: &mut RuleRecord) {
+    /// Notes where a rule sends the call, if any of its targets can be used now; the price there.
+    fn redirect(
+        &self,
+        call: &mut Call,
+        route: Route,
+        observed: bool,
+        record: &mut RuleRecord,
+    ) -> Option<Option<Usd>> {
         record.from = Some(call.request.model.to_string());
         match self.plan_route(call, &route, None) {
             Ok(plan) => {
@@ -198,8 +253,12 @@ impl Pipeline {
                     };
                     call.route = Some(Routed { route, by });
                 }
+                Some(plan.quote.map(|quote| quote.expected))
             }
-            Err(why) => record.skipped = Some(why),
+            Err(why) => {
+                record.skipped = Some(why);
+                None
+            }
         }
     }
 

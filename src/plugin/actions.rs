@@ -7,6 +7,7 @@ use mlua::{
 use super::args::{Given, options, show};
 use super::fault::raise;
 use super::near::no_such;
+use super::picture::stays_inside;
 use super::subject::Hook;
 use super::view::{CallRef, REQUEST_FIELDS};
 use crate::action::{Action, CacheMode, CachePolicy, CacheScope, Change, Route, Set, Target};
@@ -52,6 +53,7 @@ pub(super) const ROUTE_OPTIONS: &[&str] = &["max_cost", "max_share", "timeout", 
 
 pub(super) const RETRY_OPTIONS: &[&str] = &["after", "may_pay_twice", "reason"];
 pub(super) const REFUSE_OPTIONS: &[&str] = &["status", "reason"];
+pub(super) const ANSWER_OPTIONS: &[&str] = &["file", "reason"];
 pub(super) const CACHE_OPTIONS: &[&str] = &["mode", "ttl", "variants", "scope", "reason"];
 
 /// Fields that a request has and no rule can set, with what to do instead.
@@ -274,8 +276,21 @@ fn refuse(_: &CallRef, args: Vec<Value>) -> Result<Action, String> {
     })
 }
 
-fn answer(_: &CallRef, _: Vec<Value>) -> Result<Action, String> {
-    Err("`call:answer` is not available in this version".to_owned())
+fn answer(_: &CallRef, args: Vec<Value>) -> Result<Action, String> {
+    let of = "call:answer";
+    let table = one_table(of, args)?;
+    let (mut file, mut reason) = (None, None);
+    options(of, &table, ANSWER_OPTIONS, |given| {
+        match given.name {
+            "file" => file = Some(given.text()?),
+            _ => reason = Some(given.text()?),
+        }
+        Ok(())
+    })?;
+    let file = file.filter(|file| stays_inside(file)).ok_or_else(|| {
+        format!("{of} wants a picture in the plugin's own folder, like {{ file = \"box.png\" }}")
+    })?;
+    Ok(Action::Answer { file, reason })
 }
 
 fn cache(_: &CallRef, args: Vec<Value>) -> Result<Action, String> {

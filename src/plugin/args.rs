@@ -188,6 +188,22 @@ impl Given<'_> {
     }
 }
 
+/// `+2h`, `90s`, `1d`: a time that passes.
+pub(super) fn span(text: &str) -> Read<Duration> {
+    let wrong = || format!("\"{text}\" is no time that passes: write it like \"+2h\"");
+    let plain = text.strip_prefix('+').unwrap_or(text);
+    let unit = match plain.chars().next_back() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = plain[..plain.len() - 1].parse().map_err(|_| wrong())?;
+    let seconds = count.checked_mul(unit).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
+}
+
 /// Goes through a table of options; a name that is not in `names` is an error.
 pub(super) fn options(
     of: &str,

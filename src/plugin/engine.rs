@@ -1,5 +1,6 @@
 //! VMs: making them, running a hook in one, and keeping those that behaved.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::fault::{describe, place_at};
 use super::load::Library;
 use super::meter::{self, Meter};
 use super::options;
+use super::picture::Pictures;
 use super::record::DecisionRef;
 use super::stage::Stage;
 use super::subject::{Hook, Subject};
@@ -49,6 +51,7 @@ pub(super) struct Script {
     pub(super) hooks: Vec<Hook>,
     /// Answers wait for its `on_response`.
     pub(super) holds: bool,
+    pub(super) pictures: Arc<Pictures>,
     pub(super) idle: Mutex<Vec<Vm>>,
 }
 
@@ -58,6 +61,10 @@ pub(super) struct Code {
     pub(super) bytecode: Vec<u8>,
     pub(super) library: Arc<Library>,
     pub(super) house: Arc<House>,
+    /// What it counts is kept apart.
+    pub(super) aside: bool,
+    /// Where wanted: each line of a hook, and whether it has run.
+    pub(super) coverage: Option<Mutex<BTreeMap<u32, bool>>>,
 }
 
 impl Script {
@@ -72,6 +79,9 @@ impl Script {
             Err(error) => return End::Failed(error),
         };
         let (end, lines) = vm.run(subject, limit, &self.file);
+        if let Some(coverage) = &self.code.coverage {
+            vm.note_lines(&mut coverage.lock());
+        }
         if !matches!(end, End::Slow(_)) {
             for line in lines {
                 tracing::info!(plugin = self.name, hook = subject.hook().as_str(), "{line}");
@@ -138,6 +148,8 @@ pub(super) struct Vm {
     pub(super) lua: Lua,
     stage: Arc<Stage>,
     meter: Arc<Meter>,
+    /// The file as a function.
+    main: Function,
     hooks: Vec<(Hook, Function)>,
     options: Option<Table>,
     /// CPU time that running the file took.
@@ -147,7 +159,7 @@ pub(super) struct Vm {
 impl Vm {
     /// Makes a VM and runs the file in it. Returns what the file returned.
     pub(super) fn open(code: &Code) -> Result<(Vm, Value), Error> {
-        let stage = Arc::new(Stage::new(Arc::clone(&code.house)));
+        let stage = Arc::new(Stage::new(Arc::clone(&code.house), code.aside));
         let meter = Arc::new(Meter::new());
         meter.start(meter::AT_LOAD);
         let lua = sandbox::open(&stage, &meter)?;
@@ -178,6 +190,7 @@ impl Vm {
             lua,
             stage,
             meter,
+            main,
             hooks: Vec::new(),
             options: None,
             loaded_in,
@@ -195,6 +208,20 @@ impl Vm {
         self.stage.set_holds(holds.unwrap_or(false));
         self.options = Some(options);
         Ok(())
+    }
+
+    /// Notes which lines of hooks, and of functions that they call, have run so far.
+    fn note_lines(&self, lines: &mut BTreeMap<u32, bool>) {
+        self.main.coverage(|function| {
+            if function.depth == 0 {
+                return; // the file itself, which runs when it is loaded
+            }
+            for (line, hits) in (0..).zip(function.hits) {
+                if hits >= 0 {
+                    *lines.entry(line).or_default() |= hits > 0;
+                }
+            }
+        });
     }
 
     pub(super) fn hooks(&self) -> impl Iterator<Item = Hook> {
@@ -237,7 +264,10 @@ impl Vm {
                 ),
                 at: made.at,
             }),
-            (Ok(made), None) => End::Made(made, left.alerts),
+            (Ok(made), None) => {
+                self.stage.house.counters.add(subject.at(), left.counted);
+                End::Made(made, left.alerts)
+            }
         };
         (end, left.lines)
     }

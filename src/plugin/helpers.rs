@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use mlua::{Error, Lua, MultiValue, Table, UserData, Value, Variadic};
+use mlua::{Error, Lua, Table, UserData, Value, Variadic};
 
 use super::alert;
 use super::clock;
+use super::counter;
 use super::fault::raise;
 use super::health;
 use super::market;
@@ -32,9 +33,6 @@ pub(super) const HELPERS: &[&str] = &[
     "needs",
 ];
 
-/// Those that this version only names.
-const NOT_YET: &[&str] = &["counter"];
-
 /// What an option can be marked to need.
 pub(super) const NEEDS: &[&str] = &["model", "models", "text", "number", "money", "list"];
 
@@ -55,20 +53,12 @@ pub(super) fn install(lua: &Lua, stage: &Arc<Stage>) -> Result<(), Error> {
     world::install(lua, &table, stage)?;
     table.raw_set("alert", alert::helper(lua, stage)?)?;
     health::install(lua, &table, stage)?;
+    table.raw_set("counter", counter::helper(lua, stage)?)?;
     time(lua, &table, stage)?;
     let log = log(lua, stage)?;
     globals.raw_set("print", log.clone())?;
     table.raw_set("log", log)?;
     table.raw_set("needs", lua.create_function(needs)?)?;
-    for &name in NOT_YET {
-        let missing = lua.create_function(move |lua, _: MultiValue| -> mlua::Result<()> {
-            Err(raise(
-                lua,
-                format!("pixtoll.{name} is not available in this version"),
-            ))
-        })?;
-        table.raw_set(name, missing)?;
-    }
     strict_table(lua, &table, "pixtoll", "helper", HELPERS.to_vec())?;
     globals.raw_set("pixtoll", table)
 }

@@ -16,6 +16,7 @@ use super::fault::{describe, raise};
 use super::meter::IN_PLACE;
 use super::near::{nearest, no_such};
 use super::options::{self, Mistake};
+use super::picture::Pictures;
 use super::subject::Hook;
 use super::{Entry, House, LoadProblem, PluginSource, shipped};
 
@@ -51,13 +52,16 @@ struct Source {
 /// Every mistake that was found in it.
 pub(super) fn load(entry: &Entry, house: &Arc<House>) -> Result<Script, Vec<LoadProblem>> {
     let source = read(&entry.source).map_err(|problem| vec![problem])?;
-    let bytecode = compile(&source.file, &source.text).map_err(|problem| vec![problem])?;
+    let bytecode = compile_with(&source.file, &source.text, entry.coverage);
+    let bytecode = bytecode.map_err(|problem| vec![problem])?;
     let library = Arc::new(Library::new(source.folder.clone(), &source.file));
     let code = Code {
         file: source.file.clone(),
         bytecode,
         library: Arc::clone(&library),
         house: Arc::clone(house),
+        aside: entry.observe || entry.aside,
+        coverage: entry.coverage.then(Mutex::default),
     };
     let (mut vm, value) = Vm::open(&code).map_err(|error| vec![source.failed(&error)])?;
     let slow_to_start = vm.loaded_in > IN_PLACE;
@@ -77,6 +81,7 @@ pub(super) fn load(entry: &Entry, house: &Arc<House>) -> Result<Script, Vec<Load
         options: entry.options.clone(),
         hooks: vm.hooks().collect(),
         holds: vm.holds(),
+        pictures: Pictures::new(source.folder),
         idle: Mutex::new(vec![vm]),
     })
 }
@@ -159,12 +164,20 @@ pub(super) fn problem(file: &str, message: String, remedy: impl Into<String>) ->
 
 /// Compiles a text, on a thread of its own so that it can be given up on.
 pub(super) fn compile(file: &str, text: &str) -> Result<Vec<u8>, LoadProblem> {
+    compile_with(file, text, false)
+}
+
+/// As [`compile`]; with `coverage`, the code also notes which of its lines run.
+fn compile_with(file: &str, text: &str, coverage: bool) -> Result<Vec<u8>, LoadProblem> {
     let (tell, told) = mpsc::channel();
     let source = text.to_owned();
     let started = std::thread::Builder::new()
         .name("lua-compile".to_owned())
         .spawn(move || {
-            let compiler = Compiler::new().set_optimization_level(1).set_debug_level(1);
+            let compiler = Compiler::new()
+                .set_optimization_level(1)
+                .set_debug_level(1)
+                .set_coverage_level(u8::from(coverage));
             // Nobody listens any more when it took too long.
             let _ = tell.send(compiler.compile(source));
         });

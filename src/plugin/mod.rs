@@ -12,6 +12,7 @@ mod actions;
 mod alert;
 mod args;
 mod clock;
+mod counter;
 mod engine;
 mod fault;
 mod health;
@@ -22,6 +23,7 @@ mod meter;
 mod money;
 mod near;
 mod options;
+mod picture;
 mod prices;
 mod record;
 mod sandbox;
@@ -46,7 +48,9 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::action::{BudgetView, CallView, Class, Made};
+use crate::image::Image;
 pub use alert::{Alert, AlertLevel};
+use counter::Counters;
 use engine::{End, Script};
 pub use prices::{Prices, Search, Successor};
 pub use subject::{DecisionView, FailureView, ResponseView};
@@ -62,6 +66,10 @@ pub struct Entry {
     pub on_error: OnError,
     /// Its actions are logged and not carried out; the caller of the hook sees to that.
     pub observe: bool,
+    /// All plugins are only observed, or tried: what this one counts moves nobody else.
+    pub aside: bool,
+    /// It is noted which of its lines run.
+    pub coverage: bool,
 }
 
 impl Entry {
@@ -72,6 +80,8 @@ impl Entry {
             options: Value::Null,
             on_error: OnError::Skip,
             observe: false,
+            aside: false,
+            coverage: false,
         }
     }
 }
@@ -155,12 +165,14 @@ impl std::error::Error for HookError {}
 struct House {
     prices: Arc<dyn Prices>,
     classes: BTreeMap<String, Class>,
+    counters: Arc<Counters>,
 }
 
 /// The loaded plugins, in the order of the configuration.
 #[derive(Debug, Default)]
 pub struct Plugins {
     list: Vec<Plugin>,
+    counters: Arc<Counters>,
 }
 
 impl Plugins {
@@ -173,9 +185,24 @@ impl Plugins {
         prices: Arc<dyn Prices>,
         classes: &BTreeMap<String, Class>,
     ) -> Result<Plugins, Vec<LoadProblem>> {
+        Plugins::default().replaced(entries, prices, classes)
+    }
+
+    /// Reads others to take the place of these: what was counted stays.
+    ///
+    /// # Errors
+    /// As [`Plugins::load`].
+    pub fn replaced(
+        &self,
+        entries: &[Entry],
+        prices: Arc<dyn Prices>,
+        classes: &BTreeMap<String, Class>,
+    ) -> Result<Plugins, Vec<LoadProblem>> {
+        let counters = Arc::clone(&self.counters);
         let house = Arc::new(House {
             prices,
             classes: classes.clone(),
+            counters: Arc::clone(&counters),
         });
         let threads = Arc::new(VmThreads::new());
         let mut list = Vec::new();
@@ -187,7 +214,7 @@ impl Plugins {
             }
         }
         if problems.is_empty() {
-            Ok(Plugins { list })
+            Ok(Plugins { list, counters })
         } else {
             Err(problems)
         }
@@ -252,6 +279,13 @@ impl Plugin {
         self.script.code.library.files(&self.script.file)
     }
 
+    /// Each line of its hooks, and of functions that they call, with whether it has run; `None`
+    /// where that is not noted.
+    pub fn coverage(&self) -> Option<BTreeMap<u32, bool>> {
+        let lines = self.script.code.coverage.as_ref()?;
+        Some(lines.lock().clone())
+    }
+
     pub fn has_on_request(&self) -> bool {
         self.script.has(Hook::Request)
     }
@@ -289,6 +323,16 @@ impl Plugin {
     /// Whether it has been moved to the VM threads.
     pub fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed)
+    }
+
+    /// A picture in the plugin's folder, as `call:answer` names it.
+    ///
+    /// # Errors
+    /// Why there is none, in words for people.
+    pub async fn picture(&self, name: &str) -> Result<Image, String> {
+        let (pictures, name) = (Arc::clone(&self.script.pictures), name.to_owned());
+        let read = tokio::task::spawn_blocking(move || pictures.read(&name));
+        read.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// What the plugin wants done with a call that has just come in.

@@ -7,6 +7,7 @@ macro_rules! shipped {
 }
 
 pub(super) const ALL: &[(&str, &str)] = shipped![
+    "alert_on_waste",
     "budget_downgrade",
     "canary",
     "cap_quality",

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mlua::{Error, Lua};
 use parking_lot::Mutex;
 
+use super::counter::{Amount, Key};
 use super::fault::{position, raise};
 use super::subject::{Hook, Subject};
 use super::{Alert, House};
@@ -25,6 +26,8 @@ const MOST_COROUTINES: u32 = 64;
 
 pub(super) struct Stage {
     pub(super) house: Arc<House>,
+    /// What it counts is kept apart from what other plugins count.
+    pub(super) aside: bool,
     /// The plugin has `holds = true`.
     holds: AtomicBool,
     scene: Mutex<Scene>,
@@ -40,6 +43,7 @@ struct Scene {
     made: Vec<Pending>,
     lines: Vec<String>,
     alerts: Vec<Alert>,
+    counted: Vec<(Key, Amount)>,
     coroutines: u32,
 }
 
@@ -52,6 +56,7 @@ struct Pending {
 pub(super) struct Left {
     pub(super) lines: Vec<String>,
     pub(super) alerts: Vec<Alert>,
+    pub(super) counted: Vec<(Key, Amount)>,
     /// The first action that was made and not returned.
     pub(super) forgotten: Option<Made>,
 }
@@ -59,9 +64,10 @@ pub(super) struct Left {
 const ENDED: &str = "this belongs to a hook that has ended: use the one of the hook that runs";
 
 impl Stage {
-    pub(super) fn new(house: Arc<House>) -> Stage {
+    pub(super) fn new(house: Arc<House>, aside: bool) -> Stage {
         Stage {
             house,
+            aside,
             holds: AtomicBool::new(false),
             scene: Mutex::default(),
         }
@@ -94,6 +100,7 @@ impl Stage {
         Left {
             lines: std::mem::take(&mut scene.lines),
             alerts: std::mem::take(&mut scene.alerts),
+            counted: std::mem::take(&mut scene.counted),
             forgotten: made
                 .into_iter()
                 .find(|pending| !pending.returned)
@@ -192,6 +199,22 @@ impl Stage {
         }
         scene.alerts.push(alert);
         Ok(())
+    }
+
+    /// Keeps what a hook counts until the run is over. A key is there once.
+    pub(super) fn count(&self, key: Key, amount: Amount) {
+        let mut scene = self.scene.lock();
+        match scene.counted.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, sum)) => *sum = sum.and(amount),
+            None => scene.counted.push((key, amount)),
+        }
+    }
+
+    /// What this run has added to a counter.
+    pub(super) fn counted(&self, key: &Key) -> Option<Amount> {
+        let scene = self.scene.lock();
+        let mut counted = scene.counted.iter();
+        counted.find_map(|(known, amount)| (known == key).then_some(*amount))
     }
 
     /// Counts a new coroutine; false when there are too many.

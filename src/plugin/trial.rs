@@ -4,6 +4,7 @@
 //! Who makes the calls is a [`Bench`]: this module knows Lua, and the bench knows the pipeline.
 
 mod expect;
+pub(super) mod kept;
 pub(super) mod told;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use mlua::{Error, Function, Lua, Table, UserData, UserDataMethods, Value, VmStat
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
-use super::args::{Given, options};
+use super::args::{Given, options, show, span};
 use super::fault::{describe, place_at, position, raise};
 use super::helpers::{self, strict_table};
 use super::load::{self, Library};
@@ -84,6 +85,16 @@ pub trait Bench: Send + Sync {
     /// # Errors
     /// When these rules have no such budget.
     fn spent(&self, rules: &Ruleset, budget: &str, amount: Usd) -> Result<(), String>;
+    /// A request as an app sends it in that dialect; `model` where the body does not name one.
+    ///
+    /// # Errors
+    /// Why it is none.
+    fn read(
+        &self,
+        dialect: &str,
+        model: Option<&ModelId>,
+        body: Vec<u8>,
+    ) -> Result<ImageRequest, String>;
 }
 
 /// What a case came to.
@@ -121,6 +132,7 @@ pub fn run(
     let house = Arc::new(House {
         prices,
         classes: BTreeMap::new(),
+        counters: Arc::default(),
     });
     let meter = Arc::new(Meter::new());
     let trial = Arc::new(Trial {
@@ -152,7 +164,7 @@ pub fn run(
 }
 
 fn open(trial: &Arc<Trial>, house: &Arc<House>, library: &Arc<Library>) -> Result<Lua, Error> {
-    let stage = Arc::new(Stage::new(Arc::clone(house)));
+    let stage = Arc::new(Stage::new(Arc::clone(house), true));
     let lua = sandbox::open(&stage, &trial.meter)?;
     helpers::install(&lua, &stage)?;
     library.install(&lua)?;
@@ -214,14 +226,26 @@ impl Trial {
         })?;
         table.raw_set("case", case)?;
         table.raw_set("expect", lua.create_function(expect::expect)?)?;
-        for name in ["from_log", "request"] {
-            let missing =
-                lua.create_function(move |lua, _: mlua::MultiValue| -> mlua::Result<()> {
-                    let what = format!("test.{name} is not available in this version");
-                    Err(raise(lua, what))
-                })?;
-            table.raw_set(name, missing)?;
-        }
+        let trial = Arc::clone(self);
+        let from_log = lua.create_function(
+            move |lua, (path, id, about): (String, String, Option<Table>)| {
+                let path = trial.folder.join(path);
+                let call = kept::from_log(&path, &id).and_then(|call| kept::told(call, &about));
+                call.map(KeptCall).map_err(|why| raise(lua, why))
+            },
+        )?;
+        table.raw_set("from_log", from_log)?;
+        let trial = Arc::clone(self);
+        let request = lua.create_function(
+            move |lua, (path, dialect, about): (String, String, Option<Table>)| {
+                let path = trial.folder.join(path);
+                let call = kept::request(&path, &dialect, &about, &*trial.bench);
+                call.and_then(|call| kept::told(call, &about))
+                    .map(KeptCall)
+                    .map_err(|why| raise(lua, why))
+            },
+        )?;
+        table.raw_set("request", request)?;
         strict_table(lua, &table, "test", "function", TEST.to_vec())?;
         table.set_readonly(true);
         lua.globals().raw_set("test", table)
@@ -333,14 +357,14 @@ impl UserData for RulesRef {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method(
             "call",
-            |lua, this, (call, answers): (Table, Option<Table>)| {
+            |lua, this, (call, answers): (Value, Option<Table>)| {
                 this.call(&call, answers.as_ref())
                     .map(Decided)
                     .map_err(|why| raise(lua, why))
             },
         );
         methods.add_method("clock", |lua, this, by: String| {
-            let by = told::duration(&by).map_err(|why| raise(lua, why))?;
+            let by = span(&by).map_err(|why| raise(lua, why))?;
             let mut clock = this.trial.clock.lock();
             let now = clock.read();
             let then = now.checked_add(SignedDuration::try_from(by).unwrap_or_default());
@@ -361,8 +385,21 @@ impl UserData for RulesRef {
 }
 
 impl RulesRef {
-    fn call(&self, call: &Table, answers: Option<&Table>) -> Result<Json, String> {
-        let mut call = told::call(call, || self.trial.clock.lock().read())?;
+    fn call(&self, call: &Value, answers: Option<&Table>) -> Result<Json, String> {
+        let now = || self.trial.clock.lock().read();
+        let kept = call.as_userdata();
+        let kept = kept.and_then(|data| data.borrow::<KeptCall>().ok());
+        let mut call = match (call, kept) {
+            (Value::Table(table), _) => told::call(table, now)?,
+            (_, Some(kept)) => kept.0.clone(),
+            (other, None) => {
+                let what = "rules:call wants a table, or what test.request or test.from_log gave";
+                return Err(format!("{what}, not {}", show(other)));
+            }
+        };
+        if call.at == Timestamp::UNIX_EPOCH {
+            call.at = now();
+        }
         if let Some(answers) = answers {
             call.answers = told::answers(answers)?;
         }
@@ -370,6 +407,11 @@ impl RulesRef {
         self.trial.bench.call(&self.rules, call)
     }
 }
+
+/// A call that was read from a file.
+struct KeptCall(TestCall);
+
+impl UserData for KeptCall {}
 
 /// Where the test itself is, for a complaint that is about what it expects.
 fn here(lua: &Lua, what: &str) -> Error {

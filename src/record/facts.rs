@@ -99,6 +99,10 @@ impl<T> Named<T> {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
 }
 
 impl<T: Serialize> Serialize for Named<T> {

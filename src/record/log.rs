@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use super::decision::Decision;
 use super::facts::Id;
@@ -71,6 +71,8 @@ struct Shared {
     wake: Condvar,
     progress: watch::Sender<Progress>,
     readers: broadcast::Sender<Arc<str>>,
+    /// Whoever posts alerts.
+    alerts: Mutex<Option<mpsc::Sender<Notice>>>,
     most_waiting: usize,
 }
 
@@ -194,9 +196,17 @@ impl Log {
         self.put(amend);
     }
 
-    /// Writes a notice. Never waits.
+    /// Writes a notice. Never waits. An alert also goes to whoever posts alerts, if there is room.
     pub fn notice(&self, notice: &Notice) {
         self.put(notice);
+        if notice.kind == NoticeKind::Alert && !notice.fields.has("observed") {
+            self.shared.post(notice);
+        }
+    }
+
+    /// From now on alerts also go to `sender`; to nobody where it is none.
+    pub fn post_alerts(&self, sender: Option<mpsc::Sender<Notice>>) {
+        *self.shared.alerts.lock() = sender;
     }
 
     fn put<L: Line>(&self, line: &L) {
@@ -267,7 +277,18 @@ impl Shared {
             wake: Condvar::new(),
             progress: watch::Sender::new(Progress::default()),
             readers: broadcast::Sender::new(LAG),
+            alerts: Mutex::default(),
             most_waiting,
+        }
+    }
+
+    fn post(&self, alert: &Notice) {
+        let alerts = self.alerts.lock();
+        let Some(sender) = alerts.as_ref() else {
+            return;
+        };
+        if sender.try_send(alert.clone()).is_err() {
+            tracing::warn!(id = %alert.id, "too many alerts wait to be posted; this one is in the log");
         }
     }
 

@@ -24,5 +24,5 @@ pub use facts::{Asked, Asking, Decided, Id, InputFacts, Named, Prompts};
 pub use log::{Log, LogError, LogState};
 pub use notice::{Amend, AmendAttempt, AmendWhy, Notice, NoticeKind, NoticeLevel};
 pub use rotation::{Rotation, rotated};
-pub use rule::{BudgetDid, Did, RuleRecord};
+pub use rule::{BudgetDid, Did, RuleRecord, RuleWould};
 pub use sums::{Causes, Lever, SavedBy, Spent, Step};

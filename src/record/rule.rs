@@ -10,6 +10,7 @@ use serde_json::{Number, Value};
 use super::facts::{Named, Prompts};
 use crate::action::{Action, Applied};
 use crate::image::words;
+use crate::money::Usd;
 
 words! {
     /// What a rule did.
@@ -75,10 +76,21 @@ pub struct RuleRecord {
     pub why: String,
     /// `file:line`.
     pub at: String,
+    /// Where it was only observed: what it would have come to.
+    pub would: Option<RuleWould>,
     /// How long the hook took.
     pub us: u64,
     /// One sentence for people.
     pub text: String,
+}
+
+/// What an action would have come to, at the quotes of the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleWould {
+    /// The price of the request with the action carried out.
+    pub cost: Option<Usd>,
+    /// What it would have been without, less that.
+    pub saved: Option<Usd>,
 }
 
 impl RuleRecord {
@@ -102,9 +114,18 @@ impl RuleRecord {
             set: Named::default(),
             why: action.reason().unwrap_or_default().to_owned(),
             at: at.into(),
+            would: None,
             us: 0,
             text: String::new(),
         }
+    }
+
+    /// It was only observed: `before` and `after` are the prices without and with it.
+    pub fn observe(&mut self, before: Option<Usd>, after: Option<Usd>) {
+        self.would = Some(RuleWould {
+            cost: after,
+            saved: before.zip(after).map(|(before, after)| before - after),
+        });
     }
 
     /// A hook that failed. `why` names the error, `at` its file and line.
@@ -127,6 +148,7 @@ impl RuleRecord {
             set: Named::default(),
             why: why.into(),
             at: at.into(),
+            would: None,
             us: 0,
             text: String::new(),
         }

@@ -6,9 +6,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::request::Builder;
+use http::response::Parts;
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -21,6 +24,9 @@ use crate::wire::Rope;
 
 /// From the first byte of a connection to the last of a picture.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same for a message that is posted.
+const POSTING: Duration = Duration::from_secs(10);
 
 /// A picture that was fetched.
 #[derive(Clone, Debug)]
@@ -67,6 +73,24 @@ impl Upstream {
         }
     }
 
+    /// Posts `body` to `url`, which is the operator's own: any address will do. Returns the status.
+    ///
+    /// # Errors
+    /// [`FetchError`], which names the host and no more of the URL.
+    pub async fn post(&self, url: &str, kind: &str, body: String) -> Result<u16, FetchError> {
+        let (to, target) = located(url).ok_or(FetchError::NoAddress)?;
+        let request = asking(&to, Request::post(target))
+            .header(CONTENT_TYPE, kind)
+            .body(Full::from(body));
+        let request = request.map_err(|error| FetchError::Broken(to.clone(), error.to_string()))?;
+        let read = |head: Parts, _| async move { Ok(head.status.as_u16()) };
+        let posting = self.once(&to, request, true, read);
+        match tokio::time::timeout(POSTING, posting).await {
+            Ok(posted) => posted,
+            Err(_) => Err(FetchError::Slow(to)),
+        }
+    }
+
     async fn get(
         &self,
         to: &Destination,
@@ -75,22 +99,13 @@ impl Upstream {
         anywhere: bool,
         room: &Room,
     ) -> Result<Fetched, FetchError> {
-        let allowed = move |ip| anywhere || dial::is_public(ip);
-        let stream = self.dialer().connect_within(to, &allowed).await?;
         let broken =
             |error: &dyn std::fmt::Display| FetchError::Broken(to.clone(), error.to_string());
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(&error))?;
-        let request = Request::get(target)
-            .header(HOST, to.authority())
+        let request = asking(to, Request::get(target))
             .header(ACCEPT, "image/*, */*")
-            .header(USER_AGENT, concat!("pixtoll/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
+            .body(Full::<Bytes>::default())
             .map_err(|error| broken(&error))?;
-        let asking = async move {
-            let answer = sender.send_request(request).await;
-            let (head, body) = answer.map_err(|error| broken(&error))?.into_parts();
+        let read = |head: Parts, body: Incoming| async move {
             if !head.status.is_success() {
                 return Err(FetchError::Status(to.clone(), head.status.as_u16()));
             }
@@ -106,7 +121,7 @@ impl Upstream {
                 room.grow(picture.len() + data.len()).await;
                 picture.push(data);
             }
-            let declared = head.headers.get(http::header::CONTENT_TYPE);
+            let declared = head.headers.get(CONTENT_TYPE);
             let declared = declared.and_then(|value| value.to_str().ok());
             Ok(Fetched {
                 format: declared.map_or(Format::Unknown, Format::from_media_type),
@@ -114,10 +129,40 @@ impl Upstream {
                 body: Rope::from(picture.to_bytes()),
             })
         };
+        self.once(to, request, anywhere, read).await
+    }
+
+    /// Sends one request on a connection of its own, and has its answer read.
+    async fn once<T, F: Future<Output = Result<T, FetchError>>>(
+        &self,
+        to: &Destination,
+        request: Request<Full<Bytes>>,
+        anywhere: bool,
+        read: impl FnOnce(Parts, Incoming) -> F,
+    ) -> Result<T, FetchError> {
+        let allowed = move |ip| anywhere || dial::is_public(ip);
+        let stream = self.dialer().connect_within(to, &allowed).await?;
+        let broken =
+            |error: &dyn std::fmt::Display| FetchError::Broken(to.clone(), error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
+        let asking = async move {
+            let answer = sender.send_request(request).await;
+            let (head, body) = answer.map_err(|error| broken(&error))?.into_parts();
+            read(head, body).await
+        };
         // The connection is driven beside, and ends with its one request.
         let (fetched, _) = futures_util::future::join(asking, connection).await;
         fetched
     }
+}
+
+/// A request of ours to that host.
+fn asking(to: &Destination, request: Builder) -> Builder {
+    request
+        .header(HOST, to.authority())
+        .header(USER_AGENT, concat!("pixtoll/", env!("CARGO_PKG_VERSION")))
 }
 
 /// Where a URL leads; a user name in it is left out, as it would be a key.

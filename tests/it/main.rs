@@ -7,13 +7,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod accounts;
+mod alerts;
 mod azure;
 mod books_balance;
 mod broken;
+mod broken_rules;
 mod budgets;
 mod bytes;
 mod cache;
 mod charges;
+mod config_reload;
 mod crash;
 mod dialects;
 mod examples;
@@ -26,6 +29,7 @@ mod jobs;
 mod limits;
 mod losses;
 mod memory;
+mod observed;
 mod own_quotes;
 mod price_command;
 mod price_reload;

@@ -1,6 +1,7 @@
 //! Rules that change while calls are made: taken whole or not at all.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pixtoll::config::PluginEntry;
@@ -112,6 +113,79 @@ async fn a_changed_rule_is_taken_and_a_broken_one_is_not() {
         tags,
         serde_json::json!(["a third"]),
         "what it requires counts"
+    );
+}
+
+/// How many reloads the next test makes, and about as many calls. Ten thousand take a while:
+/// `PIXTOLL_RELOADS=10000`.
+fn reloads() -> usize {
+    let told = std::env::var("PIXTOLL_RELOADS").ok();
+    told.and_then(|count| count.parse().ok()).unwrap_or(150)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_drop_nothing_and_every_call_meets_one_rule_whole() {
+    let desk = Desk::open().await;
+    let total = reloads();
+    let rules: Vec<String> = ["one", "two"]
+        .map(|name| {
+            // The two tags must always be of the same rule.
+            format!(
+                "local names = require 'names' return {{
+                   on_request = function(call) return call:tag(names.{name}) end,
+                   on_response = function(call) return call:tag(names.{name}) end }}"
+            )
+        })
+        .into();
+    desk.write("rule.lua", &rules[0]);
+    desk.rig.app.reload_rules().await;
+    let reloaded = AtomicUsize::new(0);
+    let calling = async {
+        let mut calls = 0;
+        while reloaded.load(Ordering::Relaxed) < total {
+            if reloaded.load(Ordering::Relaxed) < calls {
+                tokio::task::yield_now().await; // about one call a reload
+                continue;
+            }
+            let batch = (0..4).map(|i| {
+                let rig = &desk.rig;
+                async move { rig.generate(&cat(&format!("fox {calls} {i}"))).await }
+            });
+            for answer in futures_util::future::join_all(batch).await {
+                assert_eq!(answer.status(), 200, "{}", answer.text());
+            }
+            calls += 4;
+        }
+        calls
+    };
+    let reloading = async {
+        for number in 0..total {
+            desk.write("rule.lua", &rules[(number + 1) % 2]);
+            desk.rig.app.reload_rules().await;
+            reloaded.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let (calls, ()) = tokio::join!(calling, reloading);
+    let decisions = desk.rig.decisions(calls).await;
+    assert_eq!(decisions.len(), calls, "one decision a call");
+    let mut digests = std::collections::BTreeSet::new();
+    for decision in &decisions {
+        let rules = decision["rules"].as_array().unwrap();
+        assert_eq!(rules.len(), 2, "{decision}");
+        assert_eq!(rules[0]["digest"], rules[1]["digest"], "{decision}");
+        assert_eq!(decision["tags"].as_array().unwrap().len(), 1, "{decision}");
+        digests.insert(rules[0]["digest"].to_string());
+    }
+    assert!(digests.len() >= 2, "calls met both rules");
+    assert_eq!(desk.rig.billed(), desk.rig.booked().await);
+    let notices = desk.notices(1).await;
+    let taken = notices
+        .iter()
+        .filter(|text| text.contains("new rules are in force"));
+    assert!(
+        taken.count() >= total.min(100),
+        "{} of {total}",
+        notices.len()
     );
 }
 

@@ -1,11 +1,13 @@
 //! What rule tests came to: for people, for programs, and for CI systems.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Ran;
+use crate::app::rule_bench::Coverage;
 
 /// How many there were.
 pub(super) struct Told {
@@ -78,6 +80,59 @@ pub(super) fn as_json(ran: &[Ran], told: &Told) -> Value {
         })
         .collect();
     json!({"cases": told.cases, "failed": told.failed, "files": files})
+}
+
+/// Of each rule how many lines of its hooks ran, and which did not.
+pub(super) fn coverage_as_text(coverage: &Coverage) -> String {
+    let mut text = String::new();
+    for (file, lines) in coverage {
+        let ran = lines.values().filter(|ran| **ran).count();
+        let missed = missed(lines);
+        let _ = write!(
+            text,
+            "{}: {ran} of {} hook lines ran",
+            file.display(),
+            lines.len()
+        );
+        let _ = match missed.is_empty() {
+            true => writeln!(text),
+            false => writeln!(text, "; not line {}", in_runs(&missed)),
+        };
+    }
+    text
+}
+
+pub(super) fn coverage_as_json(coverage: &Coverage) -> Value {
+    let files = coverage.iter().map(|(file, lines)| {
+        json!({
+            "file": file.display().to_string(),
+            "lines": lines.len(),
+            "ran": lines.values().filter(|ran| **ran).count(),
+            "missed": missed(lines),
+        })
+    });
+    files.collect()
+}
+
+fn missed(lines: &BTreeMap<u32, bool>) -> Vec<u32> {
+    let missed = lines.iter().filter(|(_, ran)| !**ran);
+    missed.map(|(line, _)| *line).collect()
+}
+
+/// `7, 9-11`.
+fn in_runs(lines: &[u32]) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for &line in lines {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == line => *last = line,
+            _ => runs.push((line, line)),
+        }
+    }
+    let words = runs.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn millis(took: Duration) -> u64 {
@@ -180,6 +235,22 @@ mod tests {
                 "2 cases, 1 failed",
             ]
         );
+    }
+
+    #[test]
+    fn lines_that_no_case_has_run_are_told_in_runs() {
+        let lines = [(3, true), (5, false), (7, false), (8, false), (9, false)];
+        let coverage = Coverage::from([("a.lua".into(), BTreeMap::from(lines))]);
+        assert_eq!(
+            coverage_as_text(&coverage),
+            "a.lua: 1 of 5 hook lines ran; not line 5, 7-9\n"
+        );
+        assert_eq!(
+            coverage_as_json(&coverage)[0]["missed"],
+            json!([5, 7, 8, 9])
+        );
+        let whole = Coverage::from([("a.lua".into(), BTreeMap::from([(3, true)]))]);
+        assert_eq!(coverage_as_text(&whole), "a.lua: 1 of 1 hook lines ran\n");
     }
 
     #[test]

@@ -43,6 +43,16 @@ fn endless_work_is_stopped_whatever_it_catches() {
         "while true do local t = table.create(50000, 1) table.sort(t) end",
         "local s = (\"a\"):rep(1000000) while true do s:find(\"aaaaaaaaaaaaaaab\", 1, true) end",
         "while true do coroutine.wrap(function() end) end",
+        "local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) while true do pcall(function() return t[1] end) end",
+        "local t = {} for i = 1, 90000 do t[i] = -i end while true do table.sort(t, function(a, b) return a < b end) end",
+        "for i = 1, 1e9 do string.format((\"%s\"):rep(200), table.unpack(table.create(200, \"x\"))) end",
+        "local s = (\"a\"):rep(60000) while true do s:upper():reverse():lower() end",
+        "local s = (\"a,\"):rep(400000) while true do s:split(\",\") end",
+        "local s = (\"a\"):rep(60000) while true do s:byte(1, 5000) utf8.len(s) end",
+        "local t = table.create(90000, 1) while true do table.clone(t) table.move(t, 1, 90000, 2) end",
+        "local o = setmetatable({}, { __eq = function() while true do end end }) return o == setmetatable({}, getmetatable(o))",
+        "local o = setmetatable({}, { __call = function(o) return o() end }) while true do pcall(o) end",
+        "return call:tag(call.request.prompt:gsub(\".\", function() while true do end end))",
     ] {
         let (message, _) = explode(bomb);
         let known = ["50 ms of CPU", "too many coroutines"];
@@ -130,6 +140,18 @@ fn library_functions_that_nothing_interrupts_are_bounded() {
             "too many coroutines",
         ),
         ("coroutine.yield()", "yield"),
+        (
+            "local t = {} for i = 1, 200 do local up = t t = coroutine.wrap(function() return up end) end",
+            "too many coroutines",
+        ),
+        (
+            "return (\"a\"):rep(1e6):find((\"a\"):rep(5e5) .. \"b\", 1, true) == nil and (\"x\"):rep(2^30)",
+            "string.rep",
+        ),
+        (
+            "local t = {} table.sort(table.create(1e6, 1))",
+            "table.create",
+        ),
     ] {
         let (message, plugins) = explode(bomb);
         assert!(message.contains(words), "{bomb}: {message}");
@@ -138,6 +160,59 @@ fn library_functions_that_nothing_interrupts_are_bounded() {
             "{bomb}"
         );
     }
+}
+
+/// What a hook takes while others run wild is a matter of the VM threads, not of its own thread.
+#[test]
+fn other_traffic_is_not_slower_at_the_end_of_its_distribution() {
+    let bomb = rule("while true do end");
+    let plain = rule("return call:mentions(options.word) and call:tag(\"icon\")");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    let slowest = |samples: usize| {
+        let mut took: Vec<Duration> = (0..samples)
+            .map(|_| {
+                let began = thread_cpu();
+                block_on(only(&plain).on_request(Arc::new(call("an icon", &[]))));
+                thread_cpu() - began
+            })
+            .collect();
+        took.sort_unstable();
+        took[samples * 99 / 100]
+    };
+    slowest(200);
+    let quiet = slowest(500);
+    let bomb = Arc::new(bomb);
+    // From the second on the runaway is on the VM threads, all of which it keeps busy.
+    let run = |bomb: Arc<Plugins>| async move {
+        only(&bomb).on_request(Arc::new(call("a cat", &[]))).await
+    };
+    runtime.block_on(run(Arc::clone(&bomb)));
+    let running: Vec<_> = (0..16)
+        .map(|_| runtime.spawn(run(Arc::clone(&bomb))))
+        .collect();
+    let busy = slowest(500);
+    for one in running {
+        let outcome = runtime.block_on(one).unwrap();
+        assert!(outcome.error.is_some());
+    }
+    assert!(
+        busy < quiet * 20 + Duration::from_micros(200),
+        "{busy:?} beside runaways, {quiet:?} without"
+    );
+}
+
+#[test]
+fn a_source_of_a_mebibyte_is_not_even_compiled() {
+    let source = format!("return {}1{}", "(".repeat(1 << 19), ")".repeat(1 << 19));
+    let problems = load_with(&source, Value::Null).err().unwrap();
+    assert!(
+        all(&problems).contains("262144 is the most"),
+        "{}",
+        all(&problems)
+    );
 }
 
 #[test]

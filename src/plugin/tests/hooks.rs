@@ -334,14 +334,10 @@ fn helpers_answer_and_absent_ones_say_so() {
         ),
         "nil"
     );
-    for (name, arguments) in [
-        ("health", "\"bfl/flux-2-pro\""),
-        ("spend", "{}"),
-        ("counter", ""),
-    ] {
-        let words = format!("pixtoll.{name} is not available in this version");
-        complains(&format!("pixtoll.{name}({arguments})"), &words);
-    }
+    complains(
+        "pixtoll.spend {}",
+        "pixtoll.spend is not available in this version",
+    );
     complains("pixtoll.quote({})", "wants a request");
     let at_load = load_with(
         "local m = pixtoll.successor(\"openai/dall-e-3\") return {on_request = function() end}",
@@ -634,8 +630,16 @@ fn what_is_given_wrongly_is_said_with_its_name() {
         ("return call:mentions(\"\")", "at least one word"),
         ("return call:share(2)", "from 0 to 1"),
         (
-            "return call:answer { file = \"a.png\" }",
-            "not available in this version",
+            "return call:answer { file = \"../a.png\" }",
+            "a picture in the plugin's own folder",
+        ),
+        (
+            "return call:answer {}",
+            "a picture in the plugin's own folder",
+        ),
+        (
+            "return call:answer { fiel = \"a.png\" }",
+            "did you mean `file`?",
         ),
         (
             "return call:retry {}",

@@ -327,6 +327,144 @@ fn an_alert_carries_its_level_and_facts_and_is_bounded() {
     assert!(problems.contains("is for hooks"), "{problems}");
 }
 
+/// Runs the hooks of one set of plugins one after the other; what the last says in an alert.
+fn in_turn(source: &str, entries: &[(&str, bool)]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let files = entries.iter().map(|(name, observe)| {
+        let path = folder.path().join(format!("{name}.lua"));
+        std::fs::write(&path, source).unwrap();
+        Entry {
+            observe: *observe,
+            ..Entry::new(PluginSource::File(path))
+        }
+    });
+    let files: Vec<Entry> = files.collect();
+    let plugins = Plugins::load(&files, Arc::new(Book), &classes()).unwrap();
+    let mut told = Vec::new();
+    for plugin in plugins.iter() {
+        let outcome = block_on(plugin.on_request(Arc::new(call("a cat", &[]))));
+        told.extend(outcome.alerts.into_iter().map(|alert| alert.text));
+        let outcome = block_on(plugin.on_decision(Arc::new(decision())));
+        told.extend(outcome.alerts.into_iter().map(|alert| alert.text));
+    }
+    told
+}
+
+#[test]
+fn counters_are_shared_by_hooks_and_plugins_and_kept_apart_where_they_only_observe() {
+    let source = "local calls = pixtoll.counter(\"calls\")
+        local function tell(what) pixtoll.alert(\"info\", what .. \" \" .. tostring(calls:value())) end
+        return { on_request = function() calls:add() calls:add(2) tell(\"request\") end,
+          on_decision = function() tell(\"decision\") end }";
+    assert_eq!(
+        in_turn(source, &[("one", false), ("two", false), ("aside", true)]),
+        [
+            "request 3",
+            "decision 3",
+            "request 6",
+            "decision 6",
+            "request 3",
+            "decision 3"
+        ]
+    );
+}
+
+#[test]
+fn a_hook_that_fails_or_is_stopped_and_run_again_counts_once_or_not_at_all() {
+    let plugins = loaded(
+        "return { on_request = function(call)
+            local seen = pixtoll.counter(\"seen\", { window = \"10m\" })
+            seen:add(1)
+            if call:tagged(\"fail\") then error(\"no\") end
+            if call:tagged(\"slow\") then local sum = 0 for i = 1, 100000 do sum += i % 7 end end
+            return call:tag(tostring(seen:value()))
+        end }",
+    );
+    let seen = |tags: &[&str]| match &*actions(ask(&plugins, call("a cat", tags))) {
+        [Action::Tag { names }] => names[0].clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(seen(&[]), "1");
+    fault(ask(&plugins, call("a cat", &["fail"])));
+    assert_eq!(seen(&[]), "2");
+    assert!(!only(&plugins).is_slow());
+    assert_eq!(seen(&["slow"]), "3");
+    assert!(only(&plugins).is_slow(), "it was stopped, and run again");
+    assert_eq!(seen(&[]), "4");
+}
+
+#[test]
+fn a_counter_outlives_a_reload_and_counts_money_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rule.lua");
+    let write = |amount: &str| {
+        let source = format!(
+            "return {{ on_request = function(call)
+                local spent = pixtoll.counter(\"spent\", {{ money = true, window = \"1d\" }})
+                spent:add(usd({amount}))
+                return call:tag(tostring(spent:value()))
+            end }}"
+        );
+        std::fs::write(&path, source).unwrap();
+    };
+    let entry = || vec![Entry::new(PluginSource::File(path.clone()))];
+    write("0.1");
+    let first = Plugins::load(&entry(), Arc::new(Book), &classes()).unwrap();
+    actions(ask(&first, call("a cat", &[])));
+    write("0.2");
+    let second = first
+        .replaced(&entry(), Arc::new(Book), &classes())
+        .unwrap();
+    let names = vec!["$0.30".to_owned()];
+    assert_eq!(
+        actions(ask(&second, call("a cat", &[]))),
+        [Action::Tag { names }]
+    );
+}
+
+#[test]
+fn what_is_no_counter_is_said() {
+    for (body, words) in [
+        (
+            "pixtoll.counter()",
+            "`name` of pixtoll.counter must be a text",
+        ),
+        ("pixtoll.counter(\"\")", "1 to 100 bytes"),
+        (
+            "pixtoll.counter(\"n\", { windw = \"1m\" })",
+            "did you mean `window`?",
+        ),
+        (
+            "pixtoll.counter(\"n\", { window = \"soon\" })",
+            "a time like \"10m\"",
+        ),
+        (
+            "pixtoll.counter(\"n\", { window = \"0s\" })",
+            "no time at all",
+        ),
+        ("pixtoll.counter(\"n\"):add(\"1\")", "takes a number"),
+        (
+            "pixtoll.counter(\"n\"):add(usd(1))",
+            "one of money has money = true",
+        ),
+        (
+            "pixtoll.counter(\"n\", { money = true }):add(1)",
+            "takes money",
+        ),
+        (
+            "local _ = pixtoll.counter(\"n\").vlaue",
+            "did you mean `value`?",
+        ),
+    ] {
+        complains(body, words);
+    }
+    let problems = load_with(
+        "pixtoll.counter(\"n\"):add(1) return { on_request = print }",
+        Value::Null,
+    );
+    assert!(all(&problems.err().unwrap()).contains("use it within a hook"));
+}
+
 #[test]
 fn what_was_kept_of_a_hook_is_dead_when_it_is_over() {
     let plugins = loaded(

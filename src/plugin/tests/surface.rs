@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::plugin::{actions, clock, health, helpers, market, trial, view, world};
+use crate::plugin::{actions, clock, counter, health, helpers, market, trial, view, world};
 
 #[test]
 fn dangerous_globals_are_absent() {
@@ -117,6 +117,22 @@ fn the_declarations_have_what_the_code_has() {
     );
     check("declare class Quote\n", fields(view::QUOTE_FIELDS));
     check("declare class Failure\n", fields(view::FAILURE_FIELDS));
+    check(
+        "export type AnswerOptions = {\n",
+        names(actions::ANSWER_OPTIONS.iter().copied()),
+    );
+    check(
+        "export type CounterOptions = {\n",
+        names(counter::COUNTER_OPTIONS.iter().copied()),
+    );
+    check(
+        "declare class Counter\n",
+        names(counter::COUNTER_METHODS.iter().copied()),
+    );
+    check(
+        "export type AboutCall = {\n",
+        names(trial::kept::ABOUT.iter().copied()),
+    );
     check("declare class Budget\n", fields(view::BUDGET_FIELDS));
     check("declare class Response\n", fields(view::RESPONSE_FIELDS));
     check("declare class Image\n", fields(view::IMAGE_FIELDS));

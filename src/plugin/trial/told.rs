@@ -1,7 +1,6 @@
 //! Reads what a test tells of a call and of the answers that its attempts get.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -37,11 +36,8 @@ pub(super) fn call(table: &Table, now: impl FnOnce() -> Timestamp) -> Result<Tes
     options("rules:call", table, &names, |given| {
         match given.name {
             "model" => (request.model, model) = (super::model(&given)?, true),
-            "app" => call.app = Some(given.text()?),
-            "tags" => call.tags = given.each(|one| one.text())?,
             "at" => at = Some(moment(&given)?),
-            "deadline" => call.deadline = Some(given.seconds()?),
-            "max_cost" => call.max_cost = Some(given.money()?),
+            "app" | "tags" | "deadline" | "max_cost" => about(&mut call, &given)?,
             "tier" => request.tier = given.word(Tier::ALL, Tier::as_str)?,
             name => {
                 prompt |= name == "prompt";
@@ -127,6 +123,18 @@ fn only(given: &Given<'_>) -> Result<BTreeMap<&'static str, Vec<String>>, String
     Ok(only)
 }
 
+/// What is said of a call besides its request.
+pub(super) fn about(call: &mut TestCall, given: &Given<'_>) -> Result<(), String> {
+    match given.name {
+        "app" => call.app = Some(given.text()?),
+        "tags" => call.tags = given.each(|one| one.text())?,
+        "at" => call.at = moment(given)?,
+        "deadline" => call.deadline = Some(given.seconds()?),
+        _ => call.max_cost = Some(given.money()?),
+    }
+    Ok(())
+}
+
 fn moment(given: &Given<'_>) -> Result<Timestamp, String> {
     let text = given.text()?;
     text.parse()
@@ -161,22 +169,6 @@ fn settings(parts: &Table) -> Result<String, String> {
         }
     }
     Ok(words.join(" "))
-}
-
-/// `+2h`, `90s`, `1d`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is no time that passes: write it like \"+2h\"");
-    let plain = text.strip_prefix('+').unwrap_or(text);
-    let unit = match plain.chars().next_back() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        Some('d') => 86_400,
-        _ => return Err(wrong()),
-    };
-    let count: u64 = plain[..plain.len() - 1].parse().map_err(|_| wrong())?;
-    let seconds = count.checked_mul(unit).ok_or_else(wrong)?;
-    Ok(Duration::from_secs(seconds))
 }
 
 /// Options as a configuration would have them.
