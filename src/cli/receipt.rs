@@ -69,7 +69,12 @@ impl Receipt {
         self.moved += u64::from(!answered.is_empty() && answered != asked);
         self.spent += money(line, "/cost");
         self.unknown += money(line, "/causes/unknown");
-        self.saved += money(line, "/saved");
+        // A charge beside its quote is an error of the quote and no saving, where nothing was done.
+        let rules = line.get("rules").and_then(Value::as_array);
+        let as_asked = text("/answered/from") == "provider" && answered == asked;
+        if !as_asked || rules.is_some_and(|rules| !rules.is_empty()) {
+            self.saved += money(line, "/saved");
+        }
         let unpriced = |attempt: &Value| {
             attempt.get("charge_from").and_then(Value::as_str) == Some("unpriced")
         };
@@ -237,7 +242,7 @@ mod tests {
         );
         let text = receipt.to_string();
         assert!(
-            text.contains("3 calls · 1 from memory · 1 moved · spent $0.30 · saved $0.03"),
+            text.contains("3 calls · 1 from memory · 1 moved · spent $0.30 · saved $0.02"),
             "{text}"
         );
         assert!(text.contains("x-pixtoll-cache: refresh"));

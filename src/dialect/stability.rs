@@ -75,8 +75,12 @@ impl Dialect for Stability {
         let content_type = head.header("content-type").unwrap_or_default();
         let parts = multipart::read(content_type, body)
             .map_err(|error| wrong("body", format!("must be multipart/form-data: {error}")))?;
+        // Stability's own examples send an empty file called `none`, so that a client makes a form.
+        let filled =
+            |part: &Part| part.filename.is_none() || part.name == "image" || !part.data.is_empty();
         let (files, texts): (Vec<Part>, Vec<Part>) = parts
             .into_iter()
+            .filter(filled)
             .partition(|part| part.filename.is_some() || part.name == "image");
         let mut request = ImageRequest::new(ModelId::new(provider, ""), String::new());
         request.operation = operation;

@@ -51,6 +51,9 @@ pub(super) fn judge(arrived: &Arrived, shared: &Shared) -> Verdict {
     match (&arrived.method, arrived.path.as_str()) {
         (&Method::GET, "/v1/account") => return Verdict::Answer(said("account", &[])),
         (&Method::POST, path) if path.ends_with("/predictions") => {}
+        (&Method::GET, path) if path.ends_with(&format!("/versions/{VERSION}")) => {
+            return Verdict::Answer(said("version", &[("version", Fill::Text(VERSION))]));
+        }
         (_, path) => return Verdict::Answer(about_job(arrived, path, shared)),
     }
     match read(arrived, shared) {

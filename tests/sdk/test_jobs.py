@@ -1,4 +1,6 @@
-"""Real clients of providers that work on jobs, behind `pixtoll run`."""
+"""Real clients of other providers, most of which work on jobs, behind `pixtoll run`."""
+
+import sys
 
 
 def nano(decisions):
@@ -30,6 +32,25 @@ def test_replicate_runs_and_polls(rig):
     assert ran == {"png": True} and polled == {"status": "succeeded", "pictures": 1}
     assert len(rig.sim.bills()) == 1
     assert [decision["cache"]["status"] for decision in rig.decisions()] == ["miss", "hit"]
+
+
+def test_replicate_runs_a_version_that_is_paid_by_the_second(rig):
+    client = """import replicate
+print(len(replicate.run("someone/sdxl-ft:39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b", input={"prompt": "a boat"})))"""
+    assert rig.run(sys.executable, "-c", client).stdout == "1\n"
+    assert len(rig.sim.bills()) == 1 and len(rig.decisions()) == 1
+
+
+def test_stability_as_its_own_documentation_asks_it(rig):
+    """With the empty file `none`, which makes `requests` send a form."""
+    client = """import requests
+for _ in range(2):
+    answer = requests.post("https://api.stability.ai/v2beta/stable-image/generate/core", files={"none": ""},
+        headers={"authorization": "Bearer sk-canary-of-the-app", "accept": "image/*"}, data={"prompt": "a boat", "output_format": "webp"})
+    print(answer.status_code, answer.content[8:12].decode(), answer.headers["cache-status"][:12])"""
+    first, second = rig.run(sys.executable, "-c", client).stdout.splitlines()
+    assert first.startswith("200 WEBP pixtoll; fwd") and second == "200 WEBP pixtoll; hit"
+    assert len(rig.sim.bills()) == 1 and nano(rig.decisions()) == rig.billed()
 
 
 def test_bfl_by_requests(rig):

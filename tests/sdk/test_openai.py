@@ -183,20 +183,6 @@ except web.URLError: pass"""
     assert "did not accept pixtoll's certificate for api.openai.com" in done.stderr and "`pixtoll doctor`" in done.stderr
 
 
-def test_azure_by_the_address_that_its_own_variable_names(rig):
-    """The client's usual variables are all that pixtoll is told of the resource."""
-    host = "contoso-img.openai.azure.com"
-    rig.configure(providers={"azure": {"upstream": rig.sim.url}})
-    rig.environment |= {"AZURE_OPENAI_ENDPOINT": f"https://{host}", "AZURE_OPENAI_API_KEY": "sk-canary-of-the-app"}
-    first, second = rig.python("azure_generate.py")
-    assert first["png"] and "hit" not in first["cache"] and "hit" in second["cache"]
-    (bill,) = rig.sim.bills()
-    assert bill["provider"] == "azure"
-    decisions = rig.decisions()
-    assert decisions[0]["asked"]["model"] == "azure/gpt-image-2.5-flare"
-    assert nano(decisions) == bill["nano_usd"]
-
-
 def test_a_simulation_takes_no_key_and_says_that_nothing_was_billed(rig):
     """`--sim`: the client finds a key that opens nothing, and an app's own key is not lent to it."""
     del rig.environment["OPENAI_API_KEY"]
