@@ -164,7 +164,7 @@ type Statement<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteAr
 
 impl Database {
     /// Runs one statement on a connection of its own.
-    async fn run(&self, statement: Statement<'_>) -> Result<(), LedgerError> {
+    pub(super) async fn run(&self, statement: Statement<'_>) -> Result<(), LedgerError> {
         let failed = |error| self.error("a job", error);
         let mut connection = self.connect().await.map_err(failed)?;
         statement.execute(&mut connection).await.map_err(failed)?;

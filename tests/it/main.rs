@@ -8,6 +8,7 @@
 
 mod accounts;
 mod azure;
+mod batches;
 mod books_balance;
 mod broken;
 mod budgets;
@@ -29,6 +30,7 @@ mod memory;
 mod own_quotes;
 mod price_command;
 mod price_reload;
+mod reports;
 mod responses;
 mod rule_reload;
 mod rule_tests;
