@@ -7,6 +7,7 @@ pub mod prices;
 pub mod rule_bench;
 mod rules;
 mod settings;
+pub mod workbench;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,7 +24,7 @@ use moka::sync::Cache;
 
 use crate::action::{Class, World};
 use crate::budget::{Budget, Budgets};
-use crate::cache::{Flights, Store};
+use crate::cache::{Flights, Shelf, Store};
 use crate::config::{self, Problem, Settings};
 use crate::cores::Cores;
 use crate::current::Current;
@@ -56,6 +57,8 @@ const LAST_CALLS: Duration = Duration::from_secs(60);
 const PICTURE_TTL: Duration = Duration::from_secs(3600);
 /// The least and the most that they take of the memory, in bytes; between, half of what the cache may.
 const PICTURE_BYTES: (u64, u64) = (16 << 20, 256 << 20);
+/// Answers of batches on disk take so much at most.
+const SHELF_BYTES: u64 = 4 << 30;
 
 /// What is said on the command line and not in the configuration.
 #[derive(Clone, Debug, Default)]
@@ -330,45 +333,17 @@ impl App {
         let tasks = Tasks::new();
         private_dir(&settings.state_dir).map_err(|error| wrong("state", error))?;
         let authority = authority(&settings)?;
-        let log = log(&settings)?;
-        let ledger = ledger(&settings).await?;
-        let upstream = upstream(&settings)?;
         let sim = match extras.sim {
             true => Some(simulate().await?),
             false => None,
         };
-        let webhook = settings.webhook.as_ref();
-        let courier = webhook.map(|webhook| Courier::start(webhook, &log, &upstream));
-        let providers = providers(&settings, sim.as_ref().map(Sim::addr), &gate);
         let listener = bind(&settings).await?;
         let address = listener.address().map_err(|error| wrong("listen", error))?;
-        let world = world(&providers);
-        let policy = policy(&settings, address, &log)?;
-        let budgeting = budgeting(&settings, &policy);
-        let guarded = ledger.guard(&budgeting.budgets, budgeting.unpriced_hold);
-        guarded.await.map_err(|error| wrong("ledger", error))?;
-        let pipeline = Pipeline {
-            providers,
-            book: book.get(),
-            plugins: Arc::new(plugins),
-            world,
-            store: Store::new(settings.cache.memory),
-            flights: Flights::new(),
-            ledger,
-            budgeting: Arc::default(),
-            upstream: Arc::clone(&upstream),
-            log,
-            policy,
-            tasks: tasks.clone(),
-            memory: Memory::new(settings.in_flight, Store::bound(settings.cache.memory)),
-            jobs: Jobs::new(settings.job_ttl),
-            retries: Arc::new(Retries::new(settings.retry_budget, Instant::now())),
-            pictures: pictures(settings.cache.memory),
-            beyond: Arc::default(),
-            short: Arc::default(),
-            quotes: Quotes::default(),
-        };
-        let pipeline = Arc::new(pipeline.with_budgets(budgeting));
+        let made = stations(&settings, sim.as_ref(), &book, plugins, address, &tasks);
+        let pipeline = Arc::new(made.await?);
+        let upstream = Arc::clone(&pipeline.upstream);
+        let webhook = settings.webhook.as_ref();
+        let courier = webhook.map(|webhook| Courier::start(webhook, &pipeline.log, &upstream));
         accounts::count(&settings, &pipeline).await;
         let left = pipeline.take_over_jobs().await;
         let access = access(&settings, address, extras.app);
@@ -467,6 +442,50 @@ async fn follow(pipeline: Arc<Pipeline>, left: Vec<LeftJob>, mut closing: Closin
         () = pipeline.follow_left(left) => {}
         () = closing.closed() => {}
     }
+}
+
+/// The stations of a call, and what they share.
+async fn stations(
+    settings: &Settings,
+    sim: Option<&Sim>,
+    book: &Current<Book>,
+    plugins: Plugins,
+    address: SocketAddr,
+    tasks: &Tasks,
+) -> Result<Pipeline, StartError> {
+    let log = log(settings)?;
+    let ledger = ledger(settings).await?;
+    let upstream = upstream(settings)?;
+    let providers = providers(settings, sim.map(Sim::addr), &gate);
+    let world = world(&providers);
+    let policy = policy(settings, address, &log)?;
+    let budgeting = budgeting(settings, &policy);
+    let guarded = ledger.guard(&budgeting.budgets, budgeting.unpriced_hold);
+    guarded.await.map_err(|error| wrong("ledger", error))?;
+    let shelf = Shelf::new(settings.state_dir.join("answers"), SHELF_BYTES);
+    let pipeline = Pipeline {
+        providers,
+        book: book.get(),
+        plugins: Arc::new(plugins),
+        world,
+        store: Store::new(settings.cache.memory),
+        shelf,
+        flights: Flights::new(),
+        ledger,
+        budgeting: Arc::default(),
+        upstream,
+        log,
+        policy,
+        tasks: tasks.clone(),
+        memory: Memory::new(settings.in_flight, Store::bound(settings.cache.memory)),
+        jobs: Jobs::new(settings.job_ttl),
+        retries: Arc::new(Retries::new(settings.retry_budget, Instant::now())),
+        pictures: pictures(settings.cache.memory),
+        beyond: Arc::default(),
+        short: Arc::default(),
+        quotes: Quotes::default(),
+    };
+    Ok(pipeline.with_budgets(budgeting))
 }
 
 fn authority(settings: &Settings) -> Result<Authority, StartError> {

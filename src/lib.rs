@@ -31,7 +31,8 @@ pub mod plugin;
 pub mod record;
 pub mod upstream;
 
-// Floor 4: the journey.
+// Floor 4: the journey, and looking back on it.
+pub mod audit;
 pub mod listen;
 pub mod pipeline;
 

@@ -65,7 +65,11 @@ async fn deliver(webhook: Secret, upstream: Arc<Upstream>, mut alerts: mpsc::Rec
 ///
 /// # Errors
 /// Why it was not taken after all tries, without the webhook's path.
-pub(super) async fn post(webhook: &Secret, upstream: &Upstream, alert: &Notice) -> Result<(), String> {
+pub(super) async fn post(
+    webhook: &Secret,
+    upstream: &Upstream,
+    alert: &Notice,
+) -> Result<(), String> {
     let body = render(alert).map_err(|error| error.to_string())?;
     let mut pause = PAUSE;
     let mut tries = 1;

@@ -30,7 +30,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 const RECOUNT: Duration = Duration::from_secs(60);
 
 /// The day it is, UTC.
-pub(super) fn today() -> String {
+pub fn today() -> String {
     Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 

@@ -51,11 +51,29 @@ impl Key {
         text.field("query", around.query.unwrap_or_default().as_bytes());
         text.number("variant", u64::from(around.variant));
         text.request(request, around.inert);
-        let canonical: Arc<[u8]> = text.0.into();
+        Key::of_canonical(text.0)
+    }
+
+    /// The key with this canonical text, as [`Key::canonical`] told it.
+    pub fn of_canonical(canonical: impl Into<Arc<[u8]>>) -> Key {
+        let canonical = canonical.into();
         Key {
             hash: xxh3_128(&canonical),
             canonical,
         }
+    }
+
+    /// The canonical text.
+    pub fn canonical(&self) -> &[u8] {
+        &self.canonical
+    }
+
+    /// Another key for the same request, `how` it is bought.
+    #[must_use]
+    pub fn apart(&self, how: &str) -> Key {
+        let mut text = Text(self.canonical.to_vec());
+        text.field("apart", how.as_bytes());
+        Key::of_canonical(text.0)
     }
 
     pub const fn hash(&self) -> u128 {

@@ -1,12 +1,14 @@
 //! The same picture is bought once.
 //!
 //! [`key`] says when two requests are the same, [`store`] remembers what was bought, [`flight`]
-//! lets equal calls share one purchase. Knows nothing of providers, prices or Lua.
+//! lets equal calls share one purchase, [`shelf`] keeps what was bought ahead. Knows nothing of providers, prices or Lua.
 
 pub mod flight;
 pub mod key;
+pub mod shelf;
 pub mod store;
 
 pub use flight::{Flight, Flights, Joined, Live, Pilot, Shape};
 pub use key::{Around, Key, Partition};
+pub use shelf::Shelf;
 pub use store::{Entry, KeptHead, Original, Store};

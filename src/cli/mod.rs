@@ -4,6 +4,7 @@
     reason = "commands talk to people through stdout and stderr"
 )]
 
+mod batch;
 pub mod bundle;
 mod ca;
 mod check;
@@ -19,6 +20,7 @@ mod price;
 mod prices;
 mod quoted;
 mod receipt;
+mod report;
 mod rule_test;
 mod run;
 mod scratch;
@@ -131,6 +133,17 @@ enum Command {
     /// A command that cannot connect to port 443: what `doctor` keeps from real providers
     #[command(hide = true)]
     Fence(fence::FenceArgs),
+    /// Prompts through half-price batch APIs, into the cache: submit, status, resume
+    #[command(
+        subcommand,
+        after_help = "Example:\n  pixtoll batch submit prompts.jsonl --dry-run\n  pixtoll batch submit prompts.jsonl --max-cost 5\n  pixtoll batch resume"
+    )]
+    Batch(batch::BatchCommand),
+    /// Spend by provider, model, tier, app or day; with --would-have, what watching rules would have done
+    #[command(
+        after_help = "Example:\n  pixtoll report --by provider,tier --since 7d\n  pixtoll report --by day --where app=catalog --csv\n  pixtoll report --would-have"
+    )]
+    Report(report::ReportArgs),
     /// The local certificate authority
     #[command(subcommand, after_help = "Example:\n  pixtoll ca path")]
     Ca(ca::CaCommand),
@@ -173,6 +186,8 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Test(args) => rule_test::run(args, &global).await,
         Command::Price(args) => price::run(&args, &global),
         Command::Prices(command) => prices::run(command, &global).await,
+        Command::Batch(command) => batch::run(command, &global).await,
+        Command::Report(args) => report::run(&args, &global),
         Command::Ca(command) => ca::run(&command, &global),
         Command::Sim(args) => match sim::run(args).await {
             Ok(()) => DONE,

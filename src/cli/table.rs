@@ -64,6 +64,11 @@ impl Table {
     }
 
     pub(super) fn row<const N: usize>(&mut self, cells: [(String, Ink); N]) {
+        self.push(cells.into());
+    }
+
+    /// A row of as many cells as there are heads.
+    pub(super) fn push(&mut self, cells: Vec<(String, Ink)>) {
         let cells = cells.into_iter().map(|(text, ink)| (tame(&text), ink));
         self.rows.push(cells.collect());
     }

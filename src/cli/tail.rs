@@ -204,6 +204,11 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     filter::since(text, Timestamp::now()).map_err(|error| error.to_string())
 }
 
+/// The moment of a line; `None` when it tells none.
+pub(super) fn moment_of(line: &Value) -> Option<Timestamp> {
+    filter::moment(line)
+}
+
 /// Lets through the lines that were asked for.
 struct Sieve {
     conditions: Vec<Condition>,

@@ -5,6 +5,7 @@
 //! common. What tells Vertex from the Gemini API is the path alone. After the API references of
 //! autumn 2026 and the official Python client 3.4.
 
+mod batch;
 mod chunks;
 mod contents;
 mod error;

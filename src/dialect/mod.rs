@@ -4,6 +4,7 @@
 //! messages. Everything that knows a provider's JSON, paths or headers is in that dialect's one
 //! file; adding a dialect is that file and one word in [`ALL`].
 
+pub mod batch;
 mod bfl;
 mod fal;
 mod form;
@@ -206,6 +207,11 @@ pub trait Dialect: Send + Sync {
 
     /// The price that the answer to such a question names; `None` when it names none.
     fn read_quote(&self, _head: &ReplyHead, _body: &Bytes) -> Option<Quote> {
+        None
+    }
+
+    /// How this provider takes many requests as one job; `None` where it does not.
+    fn batches(&self) -> Option<&'static dyn batch::Batches> {
         None
     }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod azure;
+mod batch;
 mod responses;
 mod wording;
 
@@ -15,6 +16,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 
+use super::batch::Batches;
 use super::form::{self, Fields, wrong};
 use super::{
     Dialect, NOTE, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture, unsupported,
@@ -97,6 +99,10 @@ impl Dialect for OpenAi {
             }
         };
         write_call(request, write_fields(request), path)
+    }
+
+    fn batches(&self) -> Option<&'static dyn Batches> {
+        Some(&batch::OpenAiBatches)
     }
 
     fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {

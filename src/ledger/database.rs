@@ -19,7 +19,7 @@ use super::batch::{Batch, Write};
 use super::claims::{self, Touched};
 use super::entry::{Key, Row};
 use super::error::LedgerError;
-use super::{jobs, query};
+use super::{batches, jobs, query};
 
 /// The layout of the tables, in SQLite's `user_version`.
 const LAYOUT: i64 = 1;
@@ -70,10 +70,14 @@ const ON_CONFLICT: &str = " ON CONFLICT (call, attempt) DO UPDATE SET \
      WHERE excluded.outcome IS NOT NULL AND (attempts.outcome IS NULL OR attempts.assumed = 1)";
 
 /// What a hold without an end becomes: booked as though the provider had done the work.
+///
+/// The hold of a batch's line is no such one: the batch goes on without the process.
 const ASSUME_UNKNOWN: &str = "UPDATE attempts SET outcome = 'unknown', assumed = 1, \
      settled_at = ?2, billed = 'unknown', charge = held, \
      charge_from = CASE WHEN held IS NULL THEN 'unpriced' ELSE 'list' END \
-     WHERE owner = ?1 AND outcome IS NULL RETURNING *";
+     WHERE owner = ?1 AND outcome IS NULL AND NOT EXISTS (SELECT 1 FROM batch_lines \
+     WHERE batch_lines.call = attempts.call AND batch_lines.attempt = attempts.attempt \
+     AND batch_lines.end IS NULL) RETURNING *";
 
 /// Events of one batch.
 pub(super) const ROWS: usize = 4096;
@@ -160,7 +164,7 @@ impl Database {
                 .map_err(failed)?;
             change.commit().await.map_err(failed)?;
         }
-        for schema in [jobs::SCHEMA, claims::SCHEMA] {
+        for schema in [jobs::SCHEMA, batches::SCHEMA, claims::SCHEMA] {
             sqlx::raw_sql(schema)
                 .execute(&mut connection)
                 .await

@@ -161,7 +161,10 @@ type Statement<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteAr
 
 impl Database {
     /// Runs statements on a connection of their own, all of them or none.
-    async fn run<const N: usize>(&self, all: [Statement<'_>; N]) -> Result<(), LedgerError> {
+    pub(super) async fn run<const N: usize>(
+        &self,
+        all: [Statement<'_>; N],
+    ) -> Result<(), LedgerError> {
         let failed = |error| self.error("a job", error);
         let mut connection = self.connect().await.map_err(failed)?;
         let mut transaction = connection.begin().await.map_err(failed)?;

@@ -15,6 +15,7 @@
 #![deny(clippy::float_arithmetic)]
 
 mod batch;
+mod batches;
 mod carrier;
 mod claims;
 mod database;
@@ -42,6 +43,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use ulid::{Generator, Ulid};
 
+pub use batches::{BatchStage, Following, KeptBatch, KeptLine, LineCounts, LineOutcome};
 pub use entry::{Claim, Filter, Hold, Key, ModelSpend, Outcome, Row, Settlement, Sync, Totals};
 pub use error::LedgerError;
 pub use grant::{Bound, Grant, Judged, TURNED_AWAY};

@@ -1,7 +1,7 @@
 //! The last stations: the answer in the caller's dialect, and the record of how it came to be.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response};
@@ -18,7 +18,7 @@ use super::rescue::{Cause, Rescued};
 use super::{Pipeline, receive};
 use crate::cache::KeptHead;
 use crate::dialect::Undeliverable;
-use crate::image::{Delivery, FailureKind, Format, ImageRequest, ImageResponse, Picture};
+use crate::image::{Delivery, FailureKind, Format, ImageRequest, ImageResponse, Picture, Tier};
 use crate::money::Usd;
 use crate::record::{
     AnswerRecord, AnsweredFrom, CacheStatus, Delivered, ErrorBy, ErrorRecord, Lever, Step,
@@ -32,6 +32,16 @@ pub(super) struct Handover {
     status: u16,
     /// The answer as it was fitted for this caller.
     fitted: Option<ImageResponse>,
+}
+
+/// What its caller was given, and how much of that it took.
+pub(super) struct Given {
+    pub(super) status: u16,
+    pub(super) fitted: Option<ImageResponse>,
+    pub(super) delivered: Delivered,
+    pub(super) bytes: u64,
+    /// Our own work.
+    pub(super) ours: Duration,
 }
 
 impl Pipeline {
@@ -240,19 +250,48 @@ impl Pipeline {
         let ours = handed_over
             .duration_since(call.began)
             .saturating_sub(call.upstream);
-        if let (Ok(served), false) = (&outcome, delivered == Delivered::Yes) {
+        let given = Given {
+            status,
+            fitted,
+            delivered,
+            bytes,
+            ours,
+        };
+        let late = call
+            .deadline
+            .is_some_and(|deadline| deadline <= handed_over);
+        self.write_down(&mut call, &outcome, given, late);
+        if self.hears_decisions() {
+            let tasks = self.tasks.clone();
+            tasks.go_on(async move { self.tell_decision(&call.decision).await });
+        }
+    }
+
+    /// Writes a call down that is over. `late`: its app had been told that its deadline is past.
+    pub(super) fn write_down(
+        &self,
+        call: &mut Call,
+        outcome: &Result<Served, Rescued>,
+        given: Given,
+        late: bool,
+    ) {
+        let Given {
+            status,
+            fitted,
+            delivered,
+            bytes,
+            ours,
+        } = given;
+        if let (Ok(served), false) = (outcome, delivered == Delivered::Yes) {
             served
                 .entry
                 .unreceived
                 .store(true, std::sync::atomic::Ordering::Release);
         }
-        let late = call
-            .deadline
-            .is_some_and(|deadline| deadline <= handed_over);
-        let yardstick = self.yardstick(&call);
-        let steps = self.steps(&call, &outcome, yardstick);
+        let yardstick = self.yardstick(call);
+        let steps = self.steps(call, outcome, yardstick);
         let decision = &mut call.decision;
-        match &outcome {
+        match outcome {
             Ok(served) => {
                 let given = fitted.as_ref().unwrap_or(&served.entry.response);
                 let images = &given.images;
@@ -289,10 +328,6 @@ impl Pipeline {
             });
         }
         self.log.write(&call.decision);
-        if self.hears_decisions() {
-            let tasks = self.tasks.clone();
-            tasks.go_on(async move { self.tell_decision(&call.decision).await });
-        }
     }
 
     /// What the call is measured against: the quote as asked, or its successor's where the asked
@@ -357,7 +392,11 @@ impl Pipeline {
             step(Lever::Quality, &|next| next.quality = request.quality);
             step(Lever::Steps, &|next| next.steps = request.steps);
             step(Lever::Count, &|next| next.n = request.n);
-            step(Lever::Tier, &|next| next.tier = request.tier);
+            let slower = match request.tier {
+                Tier::Batch => Lever::Batch,
+                _ => Lever::Tier,
+            };
+            step(slower, &|next| next.tier = request.tier);
         }
         let after = quote.as_ref().map(|quote| quote.expected);
         if request.model != call.asked.model {

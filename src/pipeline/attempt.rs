@@ -22,7 +22,7 @@ use crate::bill::Charge;
 use crate::cache::flight::{Bought, End, Failed, Progress as FlightProgress};
 use crate::cache::{Entry, Flight, Joined, KeptHead, Key, Live, Original, Partition, Pilot, Shape};
 use crate::dialect::Next;
-use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent};
+use crate::image::{Failure, FailureKind, Image, ImageResponse, Picture, Sent, Tier};
 use crate::ledger::{Outcome, Settlement, Ticket};
 use crate::money::Usd;
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
@@ -58,6 +58,9 @@ impl Pipeline {
             self.note_would(call, &key);
             return self.purchase(call, plan, &key, None, wait, door).await;
         }
+        if mode == CacheMode::Use {
+            self.look_on_shelf(&key).await;
+        }
         if mode == CacheMode::Off && !is_retry {
             // Its app's own retry may join it while it runs, and nobody else.
             let pilot = match self.flights.join(&key, &call.id) {
@@ -66,11 +69,16 @@ impl Pipeline {
             };
             return self.purchase(call, plan, &key, pilot, wait, door).await;
         }
+        // Nobody who cannot wait joins a purchase that may take a day.
+        let flight = match plan.request.tier {
+            Tier::Batch => key.apart("batch"),
+            _ => key.clone(),
+        };
         loop {
             if let Some(entry) = known(&key) {
                 return Got::Served(self.hit(call, plan, entry));
             }
-            match self.flights.join(&key, &call.id) {
+            match self.flights.join(&flight, &call.id) {
                 Joined::Leads(pilot) => {
                     // It may have landed between the look and the join.
                     if let Some(entry) = known(&key) {
@@ -90,6 +98,18 @@ impl Pipeline {
                     Bought::GivenUp => {}
                 },
             }
+        }
+    }
+
+    /// Brings an answer that was bought ahead into memory, where there is one.
+    pub(super) async fn look_on_shelf(&self, key: &Key) {
+        if self.store.get(key).is_some() || !self.shelf.may_have(key) {
+            return;
+        }
+        let (shelf, key) = (self.shelf.clone(), key.clone());
+        let look = move || shelf.get(&key, Timestamp::now());
+        if let Ok(Some(entry)) = tokio::task::spawn_blocking(look).await {
+            self.store.put(Arc::new(entry));
         }
     }
 
@@ -228,6 +248,9 @@ impl Pipeline {
         wait: Duration,
         door: &mut Door,
     ) -> Got {
+        if plan.request.tier == Tier::Batch && self.can_wait_for_batch(call, plan) {
+            return self.purchase_in_batch(call, plan, key, pilot, wait).await;
+        }
         let request = match self.message(call, plan) {
             Ok(request) => request,
             Err(unsupported) => {
@@ -313,7 +336,7 @@ impl Pipeline {
         clippy::too_many_arguments,
         reason = "the facts of one attempt, each used once"
     )]
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         call: &mut Call,
         plan: &Plan,
@@ -431,6 +454,9 @@ impl Pipeline {
             let why = "the picture is not kept: the calls under way take all the memory";
             call.decision.notes.push(why.to_owned());
         } else if stores && whole && !ttl.is_zero() {
+            if call.cache_mode() == CacheMode::Refresh {
+                self.shelf.forget(key);
+            }
             self.store.put(Arc::clone(&entry));
             call.decision.cache.stored = self.policy.mode == Mode::Enforce;
         } else {
@@ -458,22 +484,8 @@ impl Pipeline {
     }
 
     async fn settle(&self, ticket: Ticket, record: &AttemptRecord, charge: Charge) {
-        let settlement = Settlement {
-            at: Timestamp::now(),
-            outcome: match record.outcome {
-                crate::record::Outcome::Ok => Outcome::Ok,
-                crate::record::Outcome::Partial => Outcome::Partial,
-                crate::record::Outcome::Failed => Outcome::Failed,
-                crate::record::Outcome::Unknown => Outcome::Unknown,
-            },
-            billed: record.billed,
-            charge: charge.amount,
-            from: charge.from,
-            images: record.images,
-            request_id: record.request_id.clone(),
-        };
         self.ledger.quiet().await;
-        let safe = match self.ledger.settle(ticket, settlement) {
+        let safe = match self.ledger.settle(ticket, settlement(record, charge)) {
             Ok(written) => written.durable().await,
             Err(error) => Err(error),
         };
@@ -482,7 +494,7 @@ impl Pipeline {
         }
     }
 
-    async fn settle_failure(
+    pub(super) async fn settle_failure(
         &self,
         call: &Call,
         plan: &Plan,
@@ -512,6 +524,24 @@ impl Pipeline {
         let mut head = live.head.clone();
         self.tell_early(call, plan, &mut head.headers);
         door.open(head, Body::live(Arc::clone(live)));
+    }
+}
+
+/// The end of an attempt as the ledger books it.
+pub(super) fn settlement(record: &AttemptRecord, charge: Charge) -> Settlement {
+    Settlement {
+        at: Timestamp::now(),
+        outcome: match record.outcome {
+            crate::record::Outcome::Ok => Outcome::Ok,
+            crate::record::Outcome::Partial => Outcome::Partial,
+            crate::record::Outcome::Failed => Outcome::Failed,
+            crate::record::Outcome::Unknown => Outcome::Unknown,
+        },
+        billed: record.billed,
+        charge: charge.amount,
+        from: charge.from,
+        images: record.images,
+        request_id: record.request_id.clone(),
     }
 }
 

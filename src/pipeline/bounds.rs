@@ -23,8 +23,6 @@ use crate::record::Mode;
 /// How long an answer of the tier may take by its providers' own word, where none was seen yet.
 /// Google, of flex: "target 1 to 15 minutes, not guaranteed".
 const FLEX: Duration = Duration::from_secs(900);
-/// OpenAI and Google, of batch: within a day.
-const BATCH: Duration = Duration::from_secs(24 * 3600);
 
 impl Call {
     /// What its attempts cost so far.
@@ -148,14 +146,11 @@ impl Pipeline {
     /// Whether a live call can be served in tier batch: its app asks again later, or can wait a
     /// day.
     fn batched(&self, call: &Call) -> Result<(), String> {
-        let patient = call.submit.is_some() || call.time_left().is_some_and(|left| left >= BATCH);
-        match patient {
-            false => Err(
-                "tier batch takes up to a day: the app must submit and ask later, or say x-pixtoll-deadline: 86400"
-                    .to_owned(),
-            ),
-            true => Err("tier batch is not available to single calls in this version".to_owned()),
-        }
+        let patient = call.submit.is_some() || self.is_patient(call);
+        patient.then_some(()).ok_or_else(|| {
+            "tier batch takes up to a day: the app must submit and ask later, or say x-pixtoll-deadline: 86400"
+                .to_owned()
+        })
     }
 
     /// Waits for the answer until the app's deadline. What was sent by then runs on.

@@ -7,6 +7,7 @@ mod answer;
 mod asking;
 mod attempt;
 mod attended;
+pub mod batch;
 pub mod body;
 mod bounds;
 mod bring;
@@ -48,7 +49,7 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 
 use crate::action::{CacheScope, Class, World};
-use crate::cache::{Flights, Store};
+use crate::cache::{Flights, Shelf, Store};
 use crate::image::Format;
 use crate::ledger::Ledger;
 use crate::plugin::Plugins;
@@ -139,6 +140,8 @@ pub struct Pipeline {
     pub plugins: Arc<Plugins>,
     pub world: Arc<World>,
     pub store: Store,
+    /// What was bought ahead.
+    pub shelf: Shelf,
     pub flights: Flights,
     pub ledger: Ledger,
     pub budgeting: Arc<Budgeting>,

@@ -15,6 +15,7 @@ pub(super) const ALL: &[(&str, &str)] = shipped![
     "cheapest_in_class",
     "fresh_images",
     "icons_to_cheap",
+    "off_peak_batch",
     "retired_models",
     "retry_chain",
     "safety_fallback",

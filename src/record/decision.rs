@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::facts::{Asked, Decided, Id, Named, Prompts};
 use super::rule::{BudgetDid, RuleRecord};
@@ -247,14 +247,14 @@ pub struct Would {
 }
 
 /// A field that a target had no word for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostRecord {
     pub field: Cow<'static, str>,
     pub target: ModelId,
 }
 
 /// A wish that a target met only nearly.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnmetRecord {
     pub wish: String,
     pub got: String,
@@ -312,7 +312,7 @@ impl CacheRecord {
 }
 
 /// The rule that caused an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
     pub plugin: Arc<str>,
     pub hook: Cow<'static, str>,

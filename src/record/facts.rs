@@ -3,10 +3,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use ulid::Ulid;
 
@@ -37,6 +39,11 @@ impl Id {
     /// A fresh id of that moment.
     pub fn at(moment: SystemTime) -> Id {
         Id(Ulid::from_datetime(moment))
+    }
+
+    /// The id that a ULID was made for.
+    pub const fn of(ulid: Ulid) -> Id {
+        Id(ulid)
     }
 
     /// The ULID itself.
@@ -112,6 +119,31 @@ impl<T: Serialize> Serialize for Named<T> {
             map.serialize_entry(name, value)?;
         }
         map.end()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Named<T>, D::Error> {
+        deserializer.deserialize_map(InOrder(PhantomData))
+    }
+}
+
+/// Reads an object's entries in their order.
+struct InOrder<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for InOrder<T> {
+    type Value = Named<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+        let mut named = Named::default();
+        while let Some((name, value)) = map.next_entry::<String, T>()? {
+            named.put(name, value);
+        }
+        Ok(named)
     }
 }
 

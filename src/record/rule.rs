@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::facts::{Named, Prompts};
@@ -56,7 +56,7 @@ words! {
 }
 
 /// One action of one hook, and what became of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleRecord {
     pub plugin: Arc<str>,
     /// Digest of the plugin's file.
@@ -85,7 +85,7 @@ pub struct RuleRecord {
 }
 
 /// What an action would have come to, at the quotes of the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleWould {
     /// The price of the request with the action carried out.
     pub cost: Option<Usd>,

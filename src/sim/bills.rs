@@ -118,6 +118,11 @@ impl Books {
         own.or_else(|| self.scripts.get_mut(ANY)?.pop_front())
     }
 
+    /// The next entry of exactly this script.
+    pub(super) fn next_of_own_script(&mut self, name: &str) -> Option<Behaviour> {
+        self.scripts.get_mut(name).and_then(VecDeque::pop_front)
+    }
+
     /// Whether a directive still counts; `key` is what makes it the same directive.
     pub(super) fn still_counts(&mut self, behaviour: &Behaviour, key: blake3::Hash) -> bool {
         let Some(times) = behaviour.times else {

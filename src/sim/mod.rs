@@ -6,6 +6,7 @@
 //! that what they bill is a truth apart from the code that is held against it.
 
 mod answer;
+mod batch;
 mod behaviour;
 mod bfl;
 mod bills;
@@ -64,6 +65,7 @@ struct Shared {
     tls: bool,
     books: Mutex<Books>,
     jobs: Mutex<queued::Jobs>,
+    batches: Mutex<batch::Batches>,
     /// Counts arrivals, so that they can be waited for.
     arrived: watch::Sender<u64>,
     /// Counts releases: who waits, waits for the next.
@@ -90,6 +92,7 @@ impl Shared {
     fn reset(&self) {
         *self.books.lock() = Books::default();
         *self.jobs.lock() = queued::Jobs::default();
+        *self.batches.lock() = batch::Batches::default();
         self.arrived.send_replace(0);
     }
 
@@ -145,6 +148,7 @@ impl Sim {
             tls: tls.is_some(),
             books: Mutex::default(),
             jobs: Mutex::default(),
+            batches: Mutex::default(),
             arrived: watch::Sender::new(0),
             releases: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

@@ -39,7 +39,7 @@ struct Job {
 
 /// When a job is done.
 #[derive(Clone, Copy, Debug)]
-struct Ready {
+pub(super) struct Ready {
     at: Instant,
     /// Only after a release that came later than this one.
     released_after: Option<u64>,
@@ -47,7 +47,7 @@ struct Ready {
 }
 
 impl Ready {
-    fn of(behaviour: &Behaviour, releases: u64) -> Ready {
+    pub(super) fn of(behaviour: &Behaviour, releases: u64) -> Ready {
         Ready {
             at: Instant::now() + behaviour.delay,
             released_after: behaviour.hold.then_some(releases),
@@ -55,7 +55,7 @@ impl Ready {
         }
     }
 
-    fn now(&self, shared: &Shared) -> bool {
+    pub(super) fn now(&self, shared: &Shared) -> bool {
         let released = self
             .released_after
             .is_none_or(|before| *shared.releases.borrow() > before);

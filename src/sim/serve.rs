@@ -20,7 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::{Answer, Body};
 use super::behaviour::{self, BadBehaviour, Behaviour, Fault};
 use super::bills::{Bill, Seen, short_digest};
-use super::{Shared, bfl, control, fal, google, ideogram, openai, queued, replicate, stability};
+use super::{
+    Shared, batch, bfl, control, fal, google, ideogram, openai, queued, replicate, stability,
+};
 use crate::task::Tasks;
 
 /// The largest request that is read: OpenAI takes sixteen pictures of 50 MB, and a simulator need
@@ -221,6 +223,9 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         headers: head.headers,
         body,
     };
+    if let Some(answered) = batch::handle(provider, &arrived, &releases, &shared).await {
+        return answered;
+    }
     let verdict = match provider {
         "azure" => openai::azure::judge(&arrived, &shared),
         "google" => google::judge(&arrived, &shared),
@@ -256,7 +261,7 @@ async fn fulfil(
         }
     };
     let id = request_id(order.provider(), shared);
-    book(order.as_ref(), &behaviour, arrived, &id, shared);
+    book(order.as_ref(), &behaviour, arrived, &id, 1, shared);
     if queued::takes_on(&behaviour.fault)
         && let Some(pages) = order.job(&behaviour, shared, &id)
     {
@@ -354,7 +359,7 @@ fn is_google(host: &str, path: &str) -> bool {
         || path.starts_with("/v1/models/") && path.contains(':')
 }
 
-fn request_id(provider: &str, shared: &Shared) -> String {
+pub(super) fn request_id(provider: &str, shared: &Shared) -> String {
     let id = shared.request_id();
     match provider {
         "openai" => format!("req_{id}"),
@@ -408,7 +413,7 @@ fn without_key(target: &str) -> String {
 }
 
 /// What shall happen: the header says first, then the prompt, then the script.
-fn decide(
+pub(super) fn decide(
     order: &dyn Order,
     arrived: &Arrived,
     shared: &Shared,
@@ -432,7 +437,15 @@ fn decide(
 }
 
 /// Writes the bill, at once: a provider that has taken an order charges for it, whoever listens.
-fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, shared: &Shared) {
+/// It comes to the price over `share`, half a nano-dollar rounded up.
+pub(super) fn book(
+    order: &dyn Order,
+    behaviour: &Behaviour,
+    arrived: &Arrived,
+    id: &str,
+    share: i64,
+    shared: &Shared,
+) {
     let drawn = behaviour.billed.unwrap_or_else(|| behaviour.fault.drawn());
     let nano_usd = if drawn {
         order.price(behaviour)
@@ -443,6 +456,7 @@ fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, s
     } else {
         0
     };
+    let nano_usd = (nano_usd + share / 2) / share;
     let drawn = (
         order.model(),
         if drawn { order.images() } else { 0 },
@@ -473,7 +487,7 @@ fn book(order: &dyn Order, behaviour: &Behaviour, arrived: &Arrived, id: &str, s
 ///
 /// # Errors
 /// When the simulators stop meanwhile.
-async fn wait(
+pub(super) async fn wait(
     behaviour: &Behaviour,
     mut releases: watch::Receiver<u64>,
     shared: &Shared,

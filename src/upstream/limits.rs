@@ -182,10 +182,6 @@ impl Gate {
     }
 
     /// Sets a timer for when the oldest call of the minute is a minute old, if anybody waits for it.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a timer holds nothing open, and a shutdown need not wait for it"
-    )]
     fn time(self: &Arc<Self>, line: &mut Line) {
         let (Some(most), Some(oldest)) = (self.per_minute, line.gone_out.front()) else {
             return;
@@ -282,10 +278,6 @@ impl Drop for Pass {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test's own tasks end with the test"
-)]
 mod tests {
     use super::*;
 

@@ -9,6 +9,7 @@
 mod accounts;
 mod alerts;
 mod azure;
+mod batches;
 mod books_balance;
 mod broken;
 mod broken_rules;
@@ -33,6 +34,7 @@ mod observed;
 mod own_quotes;
 mod price_command;
 mod price_reload;
+mod reports;
 mod responses;
 mod rule_reload;
 mod rule_tests;

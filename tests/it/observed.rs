@@ -55,8 +55,8 @@ async fn an_observed_plugin_is_priced_and_logged_and_the_others_act() {
         );
     }
     let would = |place: usize| &rules[place]["would"];
-    for place in 0..2 {
-        assert!(usd(&would(place)["cost"]) < asked, "{}", rules[place]);
+    for (place, rule) in rules.iter().enumerate().take(2) {
+        assert!(usd(&would(place)["cost"]) < asked, "{rule}");
         assert_eq!(
             usd(&would(place)["cost"]) + usd(&would(place)["saved"]),
             asked

@@ -6,14 +6,15 @@ use http::{HeaderMap, Method, StatusCode};
 use memchr::memmem;
 use serde_json::{Map, Value, json};
 
+use super::super::batch::Batches;
 use super::super::form::{Fields, wrong};
 use super::super::{
     Dialect, PLACE, Reader, Refusal, Undeliverable, Unreadable, Unsupported, picture, query,
 };
 use super::path::{self, Path};
 use super::{
-    INERT_QUERY, KEY, QUERY, camel, chunks, contents, error, fields_at, object, size, unsupported,
-    within,
+    INERT_QUERY, KEY, QUERY, batch, camel, chunks, contents, error, fields_at, object, size,
+    unsupported, within,
 };
 use crate::bill::Usage;
 use crate::image::{
@@ -156,6 +157,10 @@ impl Dialect for Gemini {
             headers,
             body,
         })
+    }
+
+    fn batches(&self) -> Option<&'static dyn Batches> {
+        Some(&batch::GeminiBatches)
     }
 
     fn authorize(&self, headers: &mut HeaderMap, key: &str) {

@@ -1,6 +1,7 @@
 //! Google, simulated: Imagen and the Gemini image models, on the paths of the Gemini API and of
 //! Vertex AI; a word of text from any other model.
 
+pub(super) mod batch;
 mod gemini;
 mod imagen;
 mod models;

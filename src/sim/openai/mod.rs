@@ -3,6 +3,7 @@
 
 mod ask;
 pub(super) mod azure;
+pub(super) mod batch;
 mod refuse;
 mod reply;
 mod responses;
