@@ -1,4 +1,4 @@
--- Tells somebody when money is spent for nothing: attempts that failed and were billed, outcomes that nobody knows,
+-- alert_on_waste: tells somebody when money is spent for nothing: attempts that failed and were billed, outcomes that nobody knows,
 -- pictures that reached no one, pictures bought twice.
 return {
   options = {

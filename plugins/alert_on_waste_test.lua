@@ -19,7 +19,7 @@ test.case("what was wasted an hour ago is forgotten", function()
   local rules = test.rules("alert_on_waste.lua", { most = "0.01", window = "1h" })
   for i = 1, 3 do
     cat.prompt = "a dog " .. i
-    cat.at = `2026-11-22T1{i}:30Z`
+    cat.at = `2026-11-22T1{2 * i}:30Z`
     test.expect(rules:call(cat, { "drop" }), { alerts = {} })
   end
 end)

@@ -306,8 +306,8 @@ async fn geminis_batches_go_the_same_way() {
         .unwrap();
     assert_eq!(
         ok.nano_usd * 2,
-        38_700_000 + 300 * 3,
-        "half of 1290 tokens at $30 and 3 at $0.30 a million"
+        38_700_000 + 300 * 5,
+        "half of 1290 tokens at $30 and 5 at $0.30 a million"
     );
     let mut serve = house.begin(&["serve"]);
     let proxy = address(&mut serve).await;

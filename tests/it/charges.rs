@@ -29,9 +29,9 @@ pub(crate) async fn provider(answer: Value) -> std::net::SocketAddr {
                     Ok::<_, hyper::Error>(answer)
                 }
             });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(tcp), service)
-                .await;
+            let serving = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(tcp), service);
+            tokio::spawn(serving);
         }
     });
     address

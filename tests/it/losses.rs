@@ -43,13 +43,7 @@ const LOST: [(&str, &[&str]); 4] = [
     ),
     (
         "fal/fal-ai/flux/dev",
-        &[
-            "background",
-            "extra",
-            "negative_prompt",
-            "quality",
-            "safety",
-        ],
+        &["background", "extra", "negative_prompt", "quality"],
     ),
 ];
 

@@ -137,7 +137,7 @@ fn mistakes_in_a_case_are_told_by_name_and_place() {
         ),
         (
             "test.from_log('x', 'y')",
-            "test.from_log is not available in this version",
+            "No such file or directory",
         ),
         ("while true do end", "took too long"),
     ] {

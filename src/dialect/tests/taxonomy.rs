@@ -11,6 +11,8 @@ use crate::price::Book;
 fn failures() -> Vec<(Case, Failure)> {
     cases()
         .into_iter()
+        // The messages about a job that are no answer to it are walked elsewhere.
+        .filter(|case| !case.expect["answer"].is_null())
         .filter_map(|case| match case.next(usize::MAX).1 {
             Next::Failed(failure) => Some((case, *failure)),
             _ => None,

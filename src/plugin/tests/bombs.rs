@@ -47,7 +47,7 @@ fn endless_work_is_stopped_whatever_it_catches() {
         "local t = {} for i = 1, 90000 do t[i] = -i end while true do table.sort(t, function(a, b) return a < b end) end",
         "for i = 1, 1e9 do string.format((\"%s\"):rep(200), table.unpack(table.create(200, \"x\"))) end",
         "local s = (\"a\"):rep(60000) while true do s:upper():reverse():lower() end",
-        "local s = (\"a,\"):rep(400000) while true do s:split(\",\") end",
+        "local s = (\"a,\"):rep(40000) while true do s:split(\",\") end",
         "local s = (\"a\"):rep(60000) while true do s:byte(1, 5000) utf8.len(s) end",
         "local t = table.create(90000, 1) while true do table.clone(t) table.move(t, 1, 90000, 2) end",
         "local o = setmetatable({}, { __eq = function() while true do end end }) return o == setmetatable({}, getmetatable(o))",
@@ -145,7 +145,7 @@ fn library_functions_that_nothing_interrupts_are_bounded() {
             "too many coroutines",
         ),
         (
-            "return (\"a\"):rep(1e6):find((\"a\"):rep(5e5) .. \"b\", 1, true) == nil and (\"x\"):rep(2^30)",
+            "return (\"a\"):rep(1e4):find((\"a\"):rep(5e3) .. \"b\", 1, true) == nil and (\"x\"):rep(2^30)",
             "string.rep",
         ),
         (

@@ -27,6 +27,8 @@ fn options_of(source: &str) -> Vec<String> {
     let needs = lua.create_function(|_, _: String| Ok(true)).unwrap();
     helpers.set("needs", needs).unwrap();
     globals.set("pixtoll", helpers).unwrap();
+    let usd = lua.create_function(|_, _: mlua::Value| Ok(true)).unwrap();
+    globals.set("usd", usd).unwrap();
     let plugin: mlua::Table = lua.load(source).eval().unwrap();
     let options: mlua::Table = plugin.get("options").unwrap();
     let pairs = options.pairs::<String, mlua::Value>();
