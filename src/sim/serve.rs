@@ -341,7 +341,8 @@ fn provider_of_route(path: &str) -> &'static str {
     } else if begins(&["/v1/flux-", "/v1/get_result", "/v1/credits"]) {
         "bfl"
     } else if begins(&["/v1/predictions", "/v1/deployments/", "/v1/account"])
-        || path.starts_with("/v1/models/") && path.ends_with("/predictions")
+        || path.starts_with("/v1/models/")
+            && (path.ends_with("/predictions") || path.contains("/versions/"))
     {
         "replicate"
     } else if !begins(&["/v1/"]) && path.matches('/').count() > 1 {
