@@ -399,7 +399,7 @@ impl App {
 
     /// Looks after the configuration's file from now on, and takes what changes in it.
     pub fn follow(&self, reread: Reread) {
-        let watch = settings::Watch::new(reread, self.in_force.clone());
+        let watch = settings::Watch::new(reread, self.in_force.clone(), Arc::clone(&self.rules));
         self.watching.spawn(watch.run(self.closing.clone()));
     }
 

@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use super::accounts;
 use super::hook_prices::BookPrices;
 use super::prices::{InForce, LOOK, Stamp, stamp};
@@ -40,6 +42,8 @@ impl std::fmt::Debug for Reread {
 pub(super) struct Watch {
     reread: Arc<Reread>,
     in_force: InForce,
+    /// Held while rules are read here, so that nobody puts older ones in force meanwhile.
+    rules: Arc<Mutex<rules::Watch>>,
     /// The file as it was read last, whether or not it was taken.
     read: Stamp,
     /// The file at the last look.
@@ -47,11 +51,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(reread: Reread, in_force: InForce) -> Watch {
+    pub(super) fn new(reread: Reread, in_force: InForce, rules: Arc<Mutex<rules::Watch>>) -> Watch {
         let read = stamp(&reread.file);
         Watch {
             reread: Arc::new(reread),
             in_force,
+            rules,
             read,
             seen: read,
         }
@@ -74,6 +79,7 @@ impl Watch {
     }
 
     async fn reload(&self) {
+        let _rules = self.rules.lock().await;
         let (reread, in_force) = (Arc::clone(&self.reread), self.in_force.clone());
         // Compiling rules and testing them takes a while, and calls must not wait for it.
         let taken = tokio::task::spawn_blocking(move || take(&reread, &in_force)).await;

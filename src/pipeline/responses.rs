@@ -240,7 +240,7 @@ impl Pipeline {
         };
         let view = Arc::new(DecisionView {
             record,
-            at: decision.ended_at,
+            at: self.policy.now(),
             world: Arc::clone(&self.world),
         });
         for plugin in self
