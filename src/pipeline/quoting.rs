@@ -108,7 +108,8 @@ impl Pipeline {
         let mut request = self.question_message(call, plan, question);
         let length = HeaderValue::from(question.body.len());
         request.headers_mut().insert(CONTENT_LENGTH, length);
-        let sent = self.upstream.send(&plan.destination, request, PATIENCE);
+        // Whoever asks has less patience than this, and says so in its own words.
+        let sent = self.upstream.send(&plan.destination, request, PATIENCE * 2);
         let (parts, body) = sent.await.map_err(|error| error.message)?.into_parts();
         let body = Limited::new(body, LARGEST).collect().await;
         let body = body.map_err(|error| format!("its answer broke off: {error}"))?;

@@ -218,7 +218,7 @@ async fn a_provider_that_says_nothing_is_not_waited_for_and_not_asked_again_at_o
         assert_eq!(answer.status(), 200, "{}", answer.text());
     }
     for decision in &rig.decisions(2).await {
-        notes(decision, "did not answer within 2 s");
+        notes(decision, "said nothing for 2 s");
         notes(decision, "the price book's counts");
         assert_eq!(decision["attempts"][0]["quote"], json!(0.06));
         assert_eq!(decision["attempts"][0]["charge"], json!(0.06));

@@ -50,6 +50,9 @@ impl Bench {
                 provider.dialects = vec![STAND_IN];
             }
             provider.limits = Limits::default();
+            // Nothing is bought here, and the user's own prices are not read.
+            provider.ask_quote = false;
+            (provider.region, provider.licence, provider.volume) = (None, None, None);
             settings.providers.put(provider);
         }
         settings.providers.put(Provider {
