@@ -135,10 +135,7 @@ fn mistakes_in_a_case_are_told_by_name_and_place() {
             "test.rules('move.lua'):spent('day', usd(1))",
             "there is no budget `day`; give it to test.rules",
         ),
-        (
-            "test.from_log('x', 'y')",
-            "No such file or directory",
-        ),
+        ("test.from_log('x', 'y')", "No such file or directory"),
         ("while true do end", "took too long"),
     ] {
         let (output, _dir) = run(

@@ -112,7 +112,10 @@ fn the_health_of_a_model_is_there_to_see() {
     for (asked, words) in [
         ("pixtoll.health(\"flux\")", "names no provider"),
         ("pixtoll.health(\"a/b\", \"flx\")", "did you mean `flex`?"),
-        ("local _ = pixtoll.health(\"a/b\").stat", "did you mean `state`?"),
+        (
+            "local _ = pixtoll.health(\"a/b\").stat",
+            "did you mean `state`?",
+        ),
     ] {
         complains(asked, words);
     }
