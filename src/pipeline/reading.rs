@@ -210,7 +210,9 @@ impl View {
         if self.held() + plain.len() > most {
             return Err(too_large(most));
         }
-        if self.progress == Progress::Wait {
+        if plain.is_empty() {
+            // Nothing of it is unfolded yet, so nothing has begun.
+        } else if self.progress == Progress::Wait {
             self.progress = self.reader.feed(plain);
         } else {
             self.reader.feed(plain);
