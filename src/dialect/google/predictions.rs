@@ -126,6 +126,14 @@ impl Reader for PredictionReader {
                 return failed(Failure::answered(kind, status, Billed::Unknown, message));
             }
         };
+        // Filters leave predictions out; they do not make anything else of them.
+        let is_answer = matches!(node, Node::Object(_))
+            && matches!(node.get("predictions"), None | Some(Node::Array(_)));
+        if !is_answer {
+            let message = "the provider's answer is no list of predictions";
+            let kind = FailureKind::Server;
+            return failed(Failure::answered(kind, status, Billed::Unknown, message));
+        }
         let mut images = Vec::new();
         let mut notices = Vec::new();
         for prediction in node.get("predictions").map_or(&[][..], Node::items) {
