@@ -97,7 +97,10 @@ impl Pipeline {
     /// # Errors
     /// Why not, in words for people.
     pub(super) fn usable(&self, call: &Call, model: &ModelId, tier: Tier) -> Result<(), String> {
-        if self.policy.mode != Mode::Observe {
+        // A route to what the app itself asked for only says how it is to be asked. Were it left out,
+        // the call would go there all the same, and without its rule's bounds.
+        let moves = call.attempts > 0 || *model != call.asked.model;
+        if moves && self.policy.mode != Mode::Observe {
             self.world.health.allows(model, Instant::now())?;
         }
         let Some(left) = call.time_left() else {
