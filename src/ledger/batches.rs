@@ -340,11 +340,18 @@ impl Ledger {
         name.push(format!(".batch-{id}"));
         let path = PathBuf::from(name);
         let failed = |error| LedgerError::disk("lock", &path, error);
-        let file = segment::open_lock(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Following { file, path })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+        loop {
+            let file = segment::open_lock(&path).map_err(failed)?;
+            match file.try_lock() {
+                // Whoever had it may have taken the file away between the two: a lock on that keeps
+                // nobody out.
+                Ok(()) if segment::lies_at(&file, &path).map_err(failed)? => {
+                    return Ok(Some(Following { file, path }));
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
         }
     }
 

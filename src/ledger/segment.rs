@@ -171,6 +171,27 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     private().append(true).create(true).open(path)
 }
 
+/// Whether `file` is the one that lies at `path` now, and was not taken away.
+///
+/// # Errors
+/// Those of asking the system.
+#[cfg(unix)]
+pub(super) fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let own = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Elsewhere a file that is open cannot be taken away.
+#[cfg(not(unix))]
+pub(super) fn lies_at(_file: &File, _path: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
 #[cfg(unix)]
 fn private() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;

@@ -362,3 +362,24 @@ async fn a_ledger_of_a_later_release_is_left_alone() {
     let refused = Ledger::open(&place.path, Sync::Crash).await.err();
     assert!(matches!(refused, Some(LedgerError::Newer { found: 9, .. })));
 }
+
+#[tokio::test]
+async fn one_at_a_time_follows_a_batch_also_where_a_lock_was_taken_away_meanwhile() {
+    let place = place();
+    let ledger = place.open().await;
+    let batch = new_owner();
+    let first = ledger.follow_batch(batch).unwrap().unwrap();
+    assert!(ledger.follow_batch(batch).unwrap().is_none());
+    // Somebody has opened the file and not locked it yet when it goes.
+    let mut path = place.path.clone().into_os_string();
+    path.push(format!(".batch-{batch}"));
+    let path = PathBuf::from(path);
+    let late = segment::open_lock(&path).unwrap();
+    assert!(segment::lies_at(&late, &path).unwrap());
+    drop(first);
+    late.try_lock().unwrap();
+    assert!(!segment::lies_at(&late, &path).unwrap());
+    let second = ledger.follow_batch(batch).unwrap();
+    assert!(second.is_some(), "a lock on what is gone keeps nobody out");
+    assert!(ledger.follow_batch(batch).unwrap().is_none());
+}
