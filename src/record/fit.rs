@@ -6,6 +6,7 @@
 //! format are never touched, and the line is valid JSON at every stage.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -29,32 +30,57 @@ pub trait Line: Serialize + Clone {
     fn shorten(&mut self, stage: u8);
 }
 
-/// The line as text with its newline, at most [`MOST_BYTES`] long.
+thread_local! {
+    /// Where lines are written. A line lives until another thread has it in its batch; memory of its own for
+    /// each would go back and forth between the threads.
+    static SHEET: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory that the sheet keeps: a call with one attempt and one rule takes about 2.5 KB.
+const KEPT: usize = 4 * MOST_BYTES;
+
+/// Shows `see` the line as text with its newline, at most [`MOST_BYTES`] long.
 ///
 /// # Errors
 /// Only where a value has no JSON, which no type of this module allows.
-pub fn render<L: Line>(line: &L) -> serde_json::Result<String> {
-    let mut text = write(line)?;
-    if text.len() <= MOST_BYTES {
-        return Ok(text);
-    }
-    let mut shorter = line.clone();
-    for stage in 0..L::STAGES {
-        shorter.shorten(stage);
-        text = write(&shorter)?;
-        if text.len() <= MOST_BYTES {
-            break;
-        }
-    }
-    Ok(text)
+pub fn rendered<L: Line, T>(line: &L, see: impl FnOnce(&str) -> T) -> serde_json::Result<T> {
+    let mut sheet = SHEET.take();
+    let text = fit(&mut sheet, line);
+    let seen = text.map(see);
+    sheet.clear();
+    sheet.shrink_to(KEPT);
+    SHEET.set(sheet);
+    seen
 }
 
-fn write<L: Line>(line: &L) -> serde_json::Result<String> {
-    // A call with one attempt and one rule takes about 2.5 KB.
-    let mut bytes = Vec::with_capacity(4096);
-    serde_json::to_writer(&mut bytes, line)?;
-    bytes.push(b'\n');
-    String::from_utf8(bytes).map_err(serde::de::Error::custom)
+/// The line as text of its own.
+///
+/// # Errors
+/// As [`rendered`].
+pub fn render<L: Line>(line: &L) -> serde_json::Result<String> {
+    rendered(line, str::to_owned)
+}
+
+fn fit<'a, L: Line>(sheet: &'a mut Vec<u8>, line: &L) -> serde_json::Result<&'a str> {
+    write(sheet, line)?;
+    if sheet.len() > MOST_BYTES {
+        let mut shorter = line.clone();
+        for stage in 0..L::STAGES {
+            shorter.shorten(stage);
+            write(sheet, &shorter)?;
+            if sheet.len() <= MOST_BYTES {
+                break;
+            }
+        }
+    }
+    std::str::from_utf8(sheet).map_err(serde::de::Error::custom)
+}
+
+fn write<L: Line>(sheet: &mut Vec<u8>, line: &L) -> serde_json::Result<()> {
+    sheet.clear();
+    serde_json::to_writer(&mut *sheet, line)?;
+    sheet.push(b'\n');
+    Ok(())
 }
 
 impl Line for Decision {

@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::decision::Decision;
 use super::facts::Id;
-use super::fit::{Line, render};
+use super::fit::{Line, render, rendered};
 use super::lines::Lines;
 use super::notice::{Amend, Notice, NoticeKind, NoticeLevel};
 use super::rotation::{Rotation, Sheet};
@@ -210,12 +210,9 @@ impl Log {
     }
 
     fn put<L: Line>(&self, line: &L) {
-        match render(line) {
-            Ok(text) => self.shared.put(&text),
-            Err(error) => {
-                self.shared.queue.lock().lost += 1;
-                tracing::error!(%error, "a line of the decision log could not be written as JSON");
-            }
+        if let Err(error) = rendered(line, |text| self.shared.put(text)) {
+            self.shared.queue.lock().lost += 1;
+            tracing::error!(%error, "a line of the decision log could not be written as JSON");
         }
     }
 
@@ -448,12 +445,10 @@ impl Writer {
             ),
         )
         .with("lines", lost.to_string());
-        let Ok(text) = render(&notice) else { return };
-        if self
-            .sheet
-            .append(&Lines::from_iter([text.as_str()]), 0)
-            .is_ok()
-        {
+        let Ok(lines) = rendered(&notice, |text| Lines::from_iter([text])) else {
+            return;
+        };
+        if self.sheet.append(&lines, 0).is_ok() {
             self.lost = 0;
         }
     }
@@ -549,7 +544,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let path = state.join("decisions.jsonl");
-        let line = render(&decision()).unwrap().len();
+        let line = rendered(&decision(), str::len).unwrap();
         let log = Log::open_with(&path, Rotation::default(), 2 * line + line / 2).unwrap();
         fs::rename(&state, dir.path().join("away")).unwrap();
         fs::write(&state, "a file where the directory was").unwrap();
