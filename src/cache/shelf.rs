@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -39,7 +39,20 @@ pub struct Shelf {
     dir: Arc<Path>,
     /// Bytes that all answers may take.
     most: u64,
+    bare: Arc<Bare>,
 }
+
+/// That there was no directory when somebody last looked, and when that was. Most people never buy
+/// ahead, and each of their calls would ask the disk for nothing.
+#[derive(Debug)]
+struct Bare {
+    since: Instant,
+    /// Milliseconds after `since`, plus one; 0: there is one.
+    seen: AtomicU64,
+}
+
+/// So long the directory is taken for missing. A command that has laid an answer down takes longer to end.
+const BARE: u64 = 10;
 
 /// A request in its provider's words: what tells how its answer is to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,12 +135,32 @@ pub struct Tidied {
     pub crowded: u64,
 }
 
+impl Bare {
+    fn now(&self) -> u64 {
+        let passed = self.since.elapsed().as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX - BARE - 1)
+    }
+
+    fn lately(&self) -> bool {
+        let seen = self.seen.load(Ordering::Relaxed);
+        seen > 0 && self.now() < seen + BARE
+    }
+
+    fn note(&self) {
+        self.seen.store(self.now() + 1, Ordering::Relaxed);
+    }
+}
+
 impl Shelf {
     /// A shelf in the directory `dir`, of at most `most` bytes.
     pub fn new(dir: PathBuf, most: u64) -> Shelf {
         Shelf {
             dir: dir.into(),
             most,
+            bare: Arc::new(Bare {
+                since: Instant::now(),
+                seen: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -141,6 +174,7 @@ impl Shelf {
     /// When the disk does not take it.
     pub fn lay(&self, laid: &Laid) -> io::Result<()> {
         private_dir(&self.dir)?;
+        self.bare.seen.store(0, Ordering::Relaxed);
         let headers = laid.reply.head.headers.iter().filter_map(|(name, value)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         });
@@ -177,7 +211,16 @@ impl Shelf {
 
     /// Whether there may be an answer for this key.
     pub fn may_have(&self, key: &Key) -> bool {
-        self.path(key).exists()
+        if self.bare.lately() {
+            return false;
+        }
+        if self.path(key).exists() {
+            return true;
+        }
+        if !self.dir.exists() {
+            self.bare.note();
+        }
+        false
     }
 
     /// The answer for exactly this key, if it is there and still good. Reads a file: not for a
@@ -403,7 +446,12 @@ mod tests {
         let (_dir, shelf) = shelf(1 << 20);
         let boat = laid("a boat", 60);
         assert!(!shelf.may_have(&boat.key));
+        assert!(shelf.bare.lately());
         shelf.lay(&boat).unwrap();
+        assert!(
+            shelf.may_have(&boat.key),
+            "found the moment it is laid down"
+        );
         let entry = shelf.get(&boat.key, at(20)).unwrap();
         assert_eq!(entry.original.unwrap().body, boat.reply.body);
         assert_eq!(entry.response.images.len(), 1);
