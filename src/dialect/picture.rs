@@ -138,7 +138,8 @@ pub fn facts(picture: &Picture) -> Option<Facts> {
         Picture::Url(_) => true,
     };
     let found = read(SHORT_HEAD)?;
-    if whole || found.pixels.is_some() {
+    // What does not begin like a picture does not become one further on.
+    if whole || found.pixels.is_some() || found.format == Format::Unknown {
         return Some(found);
     }
     read(LONG_HEAD)
