@@ -6,7 +6,7 @@ use super::modifier::Ratio;
 use super::node::{Entry, Fields, Mark, Node, Notes, Word};
 use super::reading::{increase, usd};
 use super::row;
-use super::signal::{Count, Place, Signals, Unit};
+use super::signal::{Count, Place, Reported, Signals, Unit};
 use crate::image::{Billed, Failure, FailureKind, SafetyStage, Sent};
 
 /// What holds for all models of a provider.
@@ -140,15 +140,35 @@ fn read_signals(node: &Node, notes: &mut Notes) -> Option<Signals> {
     Some(signals)
 }
 
-fn read_reported(node: &Node, notes: &mut Notes) -> Option<(Place, Unit)> {
-    const FIELDS: &[&str] = &["pointer", "header", "unit", "usd_per_credit"];
+fn read_reported(node: &Node, notes: &mut Notes) -> Option<Reported> {
+    const FIELDS: &[&str] = &["pointer", "header", "unit", "usd_per_credit", "where"];
     let fields = node.fields("reported", FIELDS, notes)?;
     let place = place_in(&fields, notes)?;
+    let only_where = match fields.get("where") {
+        Some(node) => Some(read_where(node, notes)?),
+        None => None,
+    };
+    Some(Reported {
+        unit: read_unit(&fields, notes)?,
+        place,
+        only_where,
+    })
+}
+
+/// `{pointer: /cost/unit, is: DOLLARS}`.
+fn read_where(node: &Node, notes: &mut Notes) -> Option<(Place, String)> {
+    let fields = node.fields("where", &["pointer", "header", "is"], notes)?;
+    let place = place_in(&fields, notes)?;
+    let word = fields.need("is", notes)?.text(notes)?;
+    Some((place, word.to_owned()))
+}
+
+fn read_unit(fields: &Fields, notes: &mut Notes) -> Option<Unit> {
     let node = fields.need("unit", notes)?;
     let text = node.text(notes)?;
     if text == "credit" {
         let worth = fields.need("usd_per_credit", notes)?;
-        return Some((place, Unit::Credit(usd(worth, notes)?)));
+        return Some(Unit::Credit(usd(worth, notes)?));
     }
     let unit = Unit::ALL.iter().find(|(word, _)| *word == text);
     if unit.is_none() {
@@ -159,7 +179,7 @@ fn read_reported(node: &Node, notes: &mut Notes) -> Option<(Place, Unit)> {
             format!("use one of {known}, credit"),
         );
     }
-    unit.map(|(_, unit)| (place, *unit))
+    unit.map(|(_, unit)| *unit)
 }
 
 /// `/usage/cost`, `{pointer: /usage/cost}` or `{header: x-units}`.

@@ -72,11 +72,21 @@ words! {
     }
 }
 
+/// A place where an answer tells money, and what it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    pub place: Place,
+    pub unit: Unit,
+    /// It is in that unit only where this place says this word: a provider may write dollars and
+    /// credits into one field, and the unit beside it.
+    pub only_where: Option<(Place, String)>,
+}
+
 /// How a provider's answers tell what they cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signals {
     /// Money; the first place that holds some is taken.
-    pub reported: Vec<(Place, Unit)>,
+    pub reported: Vec<Reported>,
     pub usage: Vec<(Count, Place)>,
 }
 
@@ -86,7 +96,11 @@ impl Signals {
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        let reported = self.reported.iter().map(|(place, _)| place);
+        fn told(reported: &Reported) -> impl Iterator<Item = &Place> {
+            let beside = reported.only_where.as_ref().map(|(place, _)| place);
+            std::iter::once(&reported.place).chain(beside)
+        }
+        let reported = self.reported.iter().flat_map(told);
         reported.chain(self.usage.iter().map(|(_, place)| place))
     }
 
@@ -112,10 +126,12 @@ impl Signals {
             Place::Pointer(pointer) => codes.get(&code(pointer)),
         };
         if usage.reported.is_none() {
-            usage.reported = self
-                .reported
-                .iter()
-                .find_map(|(place, unit)| money(text(place)?, *unit));
+            let counts = |reported: &&Reported| match &reported.only_where {
+                Some((place, word)) => text(place) == Some(word.as_str()),
+                None => true,
+            };
+            let mut reported = self.reported.iter().filter(counts);
+            usage.reported = reported.find_map(|one| money(text(&one.place)?, one.unit));
         }
         for (count, place) in &self.usage {
             if let Some(text) = text(place) {

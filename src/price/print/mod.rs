@@ -135,13 +135,19 @@ fn failure(kind: FailureKind, stage: Option<SafetyStage>) -> &'static str {
 fn signals(signals: &Signals) -> String {
     let mut charge = Flow::default();
     if !signals.reported.is_empty() {
-        let reported = signals.reported.iter().map(|(place, unit)| {
+        let reported = signals.reported.iter().map(|told| {
             let mut one = Flow::default();
-            add_place(&mut one, place);
-            let word = Unit::ALL.iter().find(|(_, known)| known == unit);
+            add_place(&mut one, &told.place);
+            let word = Unit::ALL.iter().find(|(_, known)| *known == told.unit);
             one.add("unit", text(word.map_or("credit", |(word, _)| word)));
-            if let Unit::Credit(usd) = unit {
+            if let Unit::Credit(usd) = told.unit {
                 one.add("usd_per_credit", usd.to_string());
+            }
+            if let Some((place, word)) = &told.only_where {
+                let mut only = Flow::default();
+                add_place(&mut only, place);
+                only.add("is", text(word));
+                one.add("where", only.to_string());
             }
             one.to_string()
         });

@@ -191,6 +191,45 @@ models:
 }
 
 #[test]
+fn credits_are_no_dollars_where_one_field_holds_either() {
+    let codes = |unit: &str| {
+        let body = format!(
+            r#"{{"sdGenerationJob": {{"cost": {{"amount": "0.0304", "unit": "{unit}"}}}}}}"#
+        );
+        told("leonardo", &body, &[])
+    };
+    let reported = ChargeFrom::Reported;
+    charged("leonardo/phoenix-1.0", codes("DOLLARS"), "0.0304", reported);
+    let request = ask("leonardo/phoenix-1.0");
+    let charge = |book: &Book, unit| {
+        let mut came = answer(&request, vec![image(None)], Usage::default());
+        came.codes = codes(unit);
+        book.charge(&request, &came)
+    };
+    assert_eq!(charge(Book::embedded(), "CREDITS"), Charge::UNPRICED);
+    assert_eq!(charge(Book::embedded(), "POINTS"), Charge::UNPRICED);
+    // What is not read is kept all the same: it is a billing signal.
+    let kept = codes("CREDITS");
+    assert_eq!(kept.get("sdGenerationJob.cost.amount"), Some("0.0304"));
+    assert_eq!(kept.get("sdGenerationJob.cost.unit"), Some("CREDITS"));
+    let own = overlay(
+        "providers:
+- provider: leonardo
+  charge:
+    reported:
+    - {pointer: /sdGenerationJob/cost/amount, unit: usd, where: {pointer: /sdGenerationJob/cost/unit, is: DOLLARS}}
+    - {pointer: /sdGenerationJob/cost/amount, unit: credit, usd_per_credit: 0.002, where: {pointer: /sdGenerationJob/cost/unit, is: CREDITS}}
+  source: our plan
+  as_of: 2026-11-01
+",
+    )
+    .unwrap();
+    let amount = |unit| charge(&own, unit).amount;
+    assert_eq!(amount("DOLLARS"), Some(usd("0.0304")));
+    assert_eq!(amount("CREDITS"), Some(usd("0.0000608")));
+}
+
+#[test]
 fn what_the_dialect_has_read_is_not_read_again() {
     let signals = Signals {
         reported: Vec::new(),

@@ -332,6 +332,14 @@ fn a_provider_that_makes_no_sense_is_refused_where_it_stands() {
             "has no `usd_per_credit`",
         ),
         (
+            "charge: {reported: {pointer: /a, unit: usd, where: {is: DOLLARS}}}",
+            "stands at a `pointer`",
+        ),
+        (
+            "charge: {reported: {pointer: /a, unit: usd, where: {pointer: /b}}}",
+            "where has no `is`",
+        ),
+        (
             "charge: {usage: {words: /a}}",
             "`words` is nothing that is counted",
         ),

@@ -40,7 +40,7 @@ fn file(terms: &[String], factors: &[String], words: &str) -> String {
         "providers:
 - provider: studio
   charge:
-    reported: [{{pointer: /usage/cost, unit: cent}}, {{header: x-cost, unit: credit, usd_per_credit: 0.003}}]
+    reported: [{{pointer: /usage/cost, unit: cent}}, {{header: x-cost, unit: credit, usd_per_credit: 0.003}}, {{pointer: /cost/amount, unit: usd, where: {{pointer: /cost/unit, is: DOLLARS}}}}]
     usage: {{seconds: /metrics/time, billable_units: {{header: x-units}}}}
   failures: {{safety_input: no, timeout: unknown}}
   source: {words}
