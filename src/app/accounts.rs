@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::config::{Named, Problem, Settings};
-use crate::ledger::Filter;
+use crate::config::{self, Named, Problem, Settings};
+use crate::ledger::{Filter, Ledger};
 use crate::pipeline::Pipeline;
 use crate::price::{Book, Standing, Standings, Used};
 
@@ -31,8 +31,36 @@ pub fn standings(settings: &Settings) -> Arc<Standings> {
     )
 }
 
-/// The same for a command that opens no ledger: nobody counts, and a price that depends on it is a
-/// range.
+/// The same for a command that only asks: what was bought this month is looked up where a ledger is.
+/// What cannot be looked up is told in words, and a price that depends on it is a range.
+pub async fn looked_up(settings: &Settings) -> (Arc<Standings>, Vec<String>) {
+    let all = Arc::unwrap_or_clone(standings(settings));
+    let (mut counted, mut untold) = (all.clone(), Vec::new());
+    for (name, standing) in &all {
+        let Some(used) = &standing.used else { continue };
+        let looked = match &settings.ledger {
+            config::Ledger::Sqlite(path) => Ledger::look_by_model(path, &this_month(name)).await,
+            config::Ledger::Postgres(_) => continue,
+        };
+        match looked {
+            Ok(spends) => {
+                let spends = spends.unwrap_or_default();
+                used.add(spends.iter().map(|spend| spend.images).sum());
+            }
+            Err(error) => {
+                untold.push(format!(
+                    "how many pictures were bought from {name} this month is not known: {error}"
+                ));
+                if let Some(standing) = counted.get_mut(name) {
+                    standing.used = None;
+                }
+            }
+        }
+    }
+    (Arc::new(counted), untold)
+}
+
+/// The same where nobody counts.
 pub fn uncounted(settings: &Settings) -> Arc<Standings> {
     let mut all = Arc::unwrap_or_clone(standings(settings));
     all.values_mut().for_each(|standing| standing.used = None);
@@ -81,18 +109,22 @@ pub(super) async fn count(settings: &Settings, pipeline: &Pipeline) {
         let (Some(used), Some(volume)) = (&standing.used, volume) else {
             continue;
         };
-        let filter = Filter {
-            since: Some(month_of(Timestamp::now())),
-            provider: Some(name.as_str().into()),
-            ..Filter::default()
-        };
-        match pipeline.ledger.spent_by_model(&filter).await {
+        match pipeline.ledger.spent_by_model(&this_month(name)).await {
             Ok(spends) => {
                 let images: u64 = spends.iter().map(|spend| spend.images).sum();
                 used.set(volume.besides + images);
             }
             Err(error) => tracing::error!(%error, "the pictures of {name} were not counted"),
         }
+    }
+}
+
+/// What was bought from a provider since the month began.
+fn this_month(provider: &str) -> Filter {
+    Filter {
+        since: Some(month_of(Timestamp::now())),
+        provider: Some(provider.into()),
+        ..Filter::default()
     }
 }
 

@@ -257,13 +257,22 @@ fn says(old: &Book, new: &Book) -> String {
         added,
         removed,
         changed,
+        providers,
+        stores,
     } = Diff::between(old, new);
-    format!(
+    let mut says = format!(
         "new prices are in force: book {} in place of {}, {} models added, {} removed, {} changed",
         new.digest(),
         old.digest(),
         added.len(),
         removed.len(),
         changed.len()
-    )
+    );
+    for (what, entries) in [("providers", providers), ("stores", stores)] {
+        if !entries.is_empty() {
+            let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+            says.push_str(&format!("; other {what}: {}", names.join(", ")));
+        }
+    }
+    says
 }

@@ -184,7 +184,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Fence(args) => fence::run(&args),
         Command::Check => check::run(&global),
         Command::Test(args) => rule_test::run(args, &global).await,
-        Command::Price(args) => price::run(&args, &global),
+        Command::Price(args) => price::run(&args, &global).await,
         Command::Prices(command) => prices::run(command, &global).await,
         Command::Batch(command) => batch::run(command, &global).await,
         Command::Report(args) => report::run(&args, &global),

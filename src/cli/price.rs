@@ -61,7 +61,7 @@ Example:
 
 const COMMAND: &str = "price";
 
-pub(super) fn run(args: &PriceArgs, global: &Global) -> u8 {
+pub(super) async fn run(args: &PriceArgs, global: &Global) -> u8 {
     let settings = match load(global) {
         Ok(settings) => settings,
         Err(error) => return complain(&error, global, COMMAND),
@@ -74,12 +74,15 @@ pub(super) fn run(args: &PriceArgs, global: &Global) -> u8 {
         Ok(today) => today,
         Err(problem) => return failed(COMMAND, global, WRONG, &[problem]),
     };
-    let book = book.for_whom(&app::accounts::uncounted(&settings), &today);
-    let request = match request(args, &settings, &book) {
-        Ok(request) => request,
+    let (standings, untold) = app::accounts::looked_up(&settings).await;
+    let book = book.for_whom(&standings, &today);
+    let (request, beside) = match request(args, &settings, &book) {
+        Ok(read) => read,
         Err((code, problem)) => return failed(COMMAND, global, code, &[problem]),
     };
-    let priced = Priced::of(&book, &request, &today);
+    let mut priced = Priced::of(&book, &request, &today);
+    priced.beside = beside;
+    priced.untold = untold;
     let text = priced.text(args.all, Screen::stdout());
     told(COMMAND, global, DONE, priced.facts(), &text)
 }
@@ -104,10 +107,10 @@ fn request(
     args: &PriceArgs,
     settings: &crate::config::Settings,
     book: &Book,
-) -> Result<ImageRequest, Failed> {
+) -> Result<(ImageRequest, Option<String>), Failed> {
     let words = words(&args.spec)?;
-    let base = match &args.like {
-        None => None,
+    let (base, beside) = match &args.like {
+        None => (None, None),
         Some(path) => {
             let told = like::Told {
                 url: args.url.as_deref(),
@@ -116,16 +119,18 @@ fn request(
             };
             let bytes = read(path)?;
             let read = like::read(&bytes, &told, settings, book);
-            Some(read.map_err(|problem| {
+            let (request, beside) = read.map_err(|problem| {
                 let file = Some(path.display().to_string());
                 (WRONG, Problem { file, ..problem })
-            })?)
+            })?;
+            (Some(request), beside)
         }
     };
-    spec::read(book, &words, base).map_err(|why| {
+    let request = spec::read(book, &words, base).map_err(|why| {
         let problem = Problem::anywhere("bad_spec", why.message).remedy(why.remedy);
         (WRONG, problem)
-    })
+    })?;
+    Ok((request, beside))
 }
 
 /// The words of the command line, with those of files in their place.
@@ -178,6 +183,10 @@ struct Priced<'a> {
     row: Option<&'a crate::price::ModelRow>,
     retired: bool,
     ranking: Ranking<'a>,
+    /// The other model that is paid for with it, and that has no price here.
+    beside: Option<String>,
+    /// What could not be looked up of how much was bought.
+    untold: Vec<String>,
 }
 
 impl<'a> Priced<'a> {
@@ -192,18 +201,23 @@ impl<'a> Priced<'a> {
             row,
             retired: row.is_some_and(|row| row.capability.retired(today)),
             ranking: book.rank(request, today),
+            beside: None,
+            untold: Vec::new(),
         }
     }
 
     fn text(&self, all: bool, screen: Screen) -> String {
         let mut out = screen.line(&self.headline(), Ink::Bold);
         self.quote_text(screen, &mut out);
-        for remark in self.remarks() {
+        for remark in self.remarks().iter().chain(&self.untold) {
             out.push_str(&screen.line(&format!("  ! {remark}"), Ink::Yellow));
         }
         if let Some(row) = self.row {
             let text = format!("  prices of {}: {}", row.as_of, row.source);
             out.push_str(&screen.line(&text, Ink::Dim));
+            if let Some(note) = &row.note {
+                out.push_str(&screen.line(&format!("  {note}"), Ink::Dim));
+            }
         }
         out.push('\n');
         self.others_text(screen, &mut out);
@@ -289,6 +303,12 @@ impl<'a> Priced<'a> {
             } else if !gone.is_empty() {
                 remarks.push(format!("retired from {gone} on{instead}"));
             }
+            remarks.extend(volume(row));
+        }
+        if let Some(beside) = &self.beside {
+            remarks.push(format!(
+                "{beside} is paid for beside it, and its share has no price here: this is not all"
+            ));
         }
         remarks
     }
@@ -344,6 +364,20 @@ impl<'a> Priced<'a> {
             table.row([plain(id), (refusal.misfit.why.clone(), Ink::Dim)]);
         }
         out.push_str(&table.render(screen));
+    }
+}
+
+/// What a price by volume was reckoned with.
+fn volume(row: &crate::price::ModelRow) -> Option<String> {
+    let provider = row.id.provider();
+    match row.bought_before().filter(|_| row.counts_volume()) {
+        Some(before) => Some(format!(
+            "{before} pictures were bought from {provider} this month, and the price is that of the next"
+        )),
+        None if row.counts_volume() => Some(format!(
+            "the price depends on how much was bought this month, which nobody counts: a range, until `providers.{provider}.volume: ledger` says so"
+        )),
+        None => None,
     }
 }
 

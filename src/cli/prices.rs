@@ -11,8 +11,6 @@ mod past;
 mod show;
 mod update;
 
-use std::sync::Arc;
-
 use clap::Subcommand;
 
 use super::envelope::failed;
@@ -78,7 +76,7 @@ pub(super) async fn run(command: PricesCommand, global: &Global) -> u8 {
     }
 }
 
-/// The book as it is configured and stands today.
+/// The book as it is configured and stands today, for whoever the configuration is.
 struct Desk {
     settings: Settings,
     book: Book,
@@ -92,13 +90,19 @@ impl Desk {
     fn open(global: &Global, command: &str) -> Result<Desk, u8> {
         let settings = load(global).map_err(|error| complain(&error, global, command))?;
         let book = app::book(&settings).map_err(|error| complain(&error, global, command))?;
+        let standings = app::accounts::uncounted(&settings);
         let today = price::day(None)
             .map_err(|problem| failed(command, global, WRONG, std::slice::from_ref(&problem)))?;
         Ok(Desk {
-            book: Arc::unwrap_or_clone(book).on(&today),
+            book: book.for_whom(&standings, &today),
             settings,
             today,
         })
+    }
+
+    /// Another book for the same account on the same day.
+    fn as_here(&self, book: &Book) -> Book {
+        book.for_whom(self.book.standings(), &self.today)
     }
 }
 

@@ -176,6 +176,12 @@ pub trait Dialect: Send + Sync {
         None
     }
 
+    /// The other model that is paid for whenever `asked` is answered, and whose share is in no
+    /// price of the picture's own: a charge that leaves it out is not all.
+    fn paid_beside(&self, _asked: &ImageRequest) -> Option<String> {
+        None
+    }
+
     // The provider's side.
 
     /// How long a picture stays at the URL that this provider gives; `None` where nobody says, or

@@ -139,6 +139,23 @@ impl Database {
         Ok(database)
     }
 
+    /// One that is only looked at: nothing is made, changed or taken over.
+    pub(super) fn to_read(path: PathBuf) -> Database {
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(5))
+            .disable_statement_logging();
+        let readers = PoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(options.clone());
+        Database {
+            path,
+            options,
+            readers,
+        }
+    }
+
     async fn make_tables(&self) -> Result<(), LedgerError> {
         let failed = |error| self.error("its own layout", error);
         let mut connection = self.connect().await.map_err(failed)?;

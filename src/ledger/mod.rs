@@ -222,6 +222,22 @@ impl Ledger {
         Ok(Ledger::start(journal, database, recovery))
     }
 
+    /// What each model cost, in a ledger that is only looked at: no journal is begun and nothing is
+    /// taken over, so what a process has not carried yet is missing. `None` where there is none.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn look_by_model(
+        path: &Path,
+        filter: &Filter,
+    ) -> Result<Option<Vec<ModelSpend>>, LedgerError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let database = Database::to_read(path.to_owned());
+        database.by_model(filter).await.map(Some)
+    }
+
     fn start(journal: Journal, database: Database, recovery: Recovery) -> Ledger {
         let shared = Arc::new(Shared {
             journal: Arc::new(journal),

@@ -57,7 +57,8 @@ impl Used {
         self.0.store(count, Ordering::Relaxed);
     }
 
-    pub(super) fn add(&self, pictures: u64) {
+    /// So many more.
+    pub fn add(&self, pictures: u64) {
         self.0.fetch_add(pictures, Ordering::Relaxed);
     }
 }

@@ -201,10 +201,7 @@ impl Book {
 
     /// Whether any price of a provider depends on how much was bought before.
     pub fn counts_volume(&self, provider: &str) -> bool {
-        self.rows_of(provider).any(|row| {
-            let factors = &row.price.modifiers;
-            !factors.volume.is_empty() || factors.free_images > 0
-        })
+        self.rows_of(provider).any(ModelRow::counts_volume)
     }
 
     fn rows_of<'b, 'p>(

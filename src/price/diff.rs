@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::Book;
+use super::provider::ProviderRow;
 use super::row::ModelRow;
+use super::store::Store;
 use super::swap::{Objection, objections};
 use crate::image::{ImageRequest, ModelId};
 use crate::money::Usd;
@@ -15,6 +17,18 @@ pub struct Diff {
     pub added: Vec<ModelId>,
     pub removed: Vec<ModelId>,
     pub changed: Vec<Changed>,
+    /// By name: what is said of a provider as a whole.
+    pub providers: Vec<ChangedEntry>,
+    /// By name: what it costs to keep pictures.
+    pub stores: Vec<ChangedEntry>,
+}
+
+/// A provider or a store that is not the same in both books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedEntry {
+    pub name: String,
+    /// What of it differs; `added` or `removed` where only one of both books has it.
+    pub parts: Vec<&'static str>,
 }
 
 /// A model that is in both books and not the same.
@@ -65,13 +79,81 @@ impl Diff {
             added: only(&after, &before),
             removed: only(&before, &after),
             changed: changed.collect(),
+            providers: entries(
+                old.providers().map(|row| (row.provider.as_str(), row)),
+                new.providers().map(|row| (row.provider.as_str(), row)),
+                provider_parts,
+            ),
+            stores: entries(
+                old.stores()
+                    .iter()
+                    .map(|store| (store.store.as_str(), store)),
+                new.stores()
+                    .iter()
+                    .map(|store| (store.store.as_str(), store)),
+                store_parts,
+            ),
         }
     }
 
     /// Whether both books say the same.
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+        let models = [&self.added, &self.removed];
+        let entries = [&self.providers, &self.stores];
+        models.iter().all(|list| list.is_empty())
+            && self.changed.is_empty()
+            && entries.iter().all(|list| list.is_empty())
     }
+}
+
+/// What differs between entries of one kind, by name.
+fn entries<'a, T: PartialEq + 'a>(
+    old: impl Iterator<Item = (&'a str, &'a T)>,
+    new: impl Iterator<Item = (&'a str, &'a T)>,
+    parts: impl Fn(&T, &T) -> Vec<&'static str>,
+) -> Vec<ChangedEntry> {
+    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (old.collect(), new.collect());
+    let names: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
+    let changed = names.into_iter().filter_map(|name| {
+        let parts = match (old.get(name), new.get(name)) {
+            (Some(was), Some(is)) if was == is => return None,
+            (Some(was), Some(is)) => parts(was, is),
+            (Some(_), None) => vec!["removed"],
+            (None, _) => vec!["added"],
+        };
+        let name = name.to_owned();
+        Some(ChangedEntry { name, parts })
+    });
+    changed.collect()
+}
+
+fn provider_parts(was: &ProviderRow, is: &ProviderRow) -> Vec<&'static str> {
+    differing(&[
+        ("charge", was.signals != is.signals),
+        ("failures", was.failures != is.failures),
+        ("markup", was.markup != is.markup),
+        ("fee", was.fee != is.fee),
+        ("source", was.source != is.source),
+        ("as_of", was.as_of != is.as_of),
+        ("note", was.note != is.note),
+    ])
+}
+
+fn store_parts(was: &Store, is: &Store) -> Vec<&'static str> {
+    differing(&[
+        ("per_gb_month", was.per_gb_month != is.per_gb_month),
+        ("per_gb_out", was.per_gb_out != is.per_gb_out),
+        ("per_1000_writes", was.per_1000_writes != is.per_1000_writes),
+        ("per_1000_reads", was.per_1000_reads != is.per_1000_reads),
+        ("source", was.source != is.source),
+        ("as_of", was.as_of != is.as_of),
+        ("note", was.note != is.note),
+    ])
+}
+
+fn differing(parts: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let differing = parts.iter().filter(|(_, differs)| *differs);
+    differing.map(|(part, _)| *part).collect()
 }
 
 type Rows<'a> = BTreeMap<&'a ModelId, &'a ModelRow>;
@@ -96,7 +178,7 @@ fn parts(was: &ModelRow, is: &ModelRow) -> Vec<&'static str> {
         (able.retired_on, able.successor) = (None, None);
         able
     };
-    let differ = [
+    differing(&[
         ("price", was.price != is.price),
         ("retirement", lifetime(was) != lifetime(is)),
         ("capability", able(was) != able(is)),
@@ -116,9 +198,7 @@ fn parts(was: &ModelRow, is: &ModelRow) -> Vec<&'static str> {
             (&was.valid_from, &was.valid_to) != (&is.valid_from, &is.valid_to),
         ),
         ("note", was.note != is.note),
-    ];
-    let differing = differ.iter().filter(|(_, differs)| *differs);
-    differing.map(|(part, _)| *part).collect()
+    ])
 }
 
 /// Representative pictures whose quotes differ; those that only one of both rows lists are quoted
@@ -272,6 +352,40 @@ mod tests {
         );
         assert_eq!(noted.parts, ["retirement", "note"]);
         assert_eq!(noted.quotes, []);
+    }
+
+    #[test]
+    fn what_holds_for_a_whole_provider_and_what_keeping_costs_may_differ_too() {
+        let of = |failures: &str, fee: &str, keep: &str| {
+            let text = format!(
+                "providers:
+- {{provider: a, failures: {{safety: {failures}}}, source: here, as_of: 2026-11-22{fee}}}
+stores:
+- {{store: attic, per_gb_month: {keep}, per_gb_out: 0, source: here, as_of: 2026-11-22}}
+"
+            );
+            Book::load(&[("a.yaml", &text)]).unwrap_or_else(|why| panic!("{why:?}"))
+        };
+        let old = of("yes", "", "0.02");
+        assert!(Diff::between(&old, &of("yes", "", "0.02")).is_empty());
+        let entry = |name: &str, parts: &[&'static str]| ChangedEntry {
+            name: name.to_owned(),
+            parts: parts.to_vec(),
+        };
+        let diff = Diff::between(&old, &of("no", ", fee: 5%", "0.03"));
+        assert!(!diff.is_empty());
+        assert_eq!(diff.providers, [entry("a", &["failures", "fee"])]);
+        assert_eq!(diff.stores, [entry("attic", &["per_gb_month"])]);
+        let other = Book::load(&[(
+            "a.yaml",
+            "providers: [{provider: b, source: here, as_of: 2026-11-22}]",
+        )]);
+        let diff = Diff::between(&old, &other.unwrap());
+        assert_eq!(
+            diff.providers,
+            [entry("a", &["removed"]), entry("b", &["added"])]
+        );
+        assert_eq!(diff.stores, [entry("attic", &["removed"])]);
     }
 
     #[test]

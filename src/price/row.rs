@@ -44,6 +44,17 @@ impl ModelRow {
         format.is_none_or(|format| !self.unpriced_formats.contains(&format))
     }
 
+    /// Whether the price depends on how much was bought before.
+    pub fn counts_volume(&self) -> bool {
+        let factors = &self.price.modifiers;
+        !factors.volume.is_empty() || factors.free_images > 0
+    }
+
+    /// Pictures bought in its provider's period, as the book was told; `None` where nobody counts.
+    pub fn bought_before(&self) -> Option<u64> {
+        self.standing.account().used
+    }
+
     /// Takes over what its provider adds to every price, where the row says nothing of its own.
     pub(super) fn inherit(&mut self, provider: &ProviderRow) {
         let own = &mut self.price.modifiers;

@@ -3,9 +3,11 @@
 //! A price file that was cut off half way, or in which somebody took cents for dollars, is valid
 //! all the same. Such a book is refused unless it is forced.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::book::Book;
+use super::row::ModelRow;
 use crate::image::{ImageRequest, ModelId};
 use crate::money::Usd;
 
@@ -22,6 +24,8 @@ pub enum Objection {
     /// A picture of this model costs a hundred times more or less than it did.
     Jumped {
         model: ModelId,
+        /// Which picture: `1024x1024 high`. Empty for one with all left to the model.
+        what: String,
         before: Usd,
         after: Usd,
     },
@@ -37,14 +41,18 @@ impl fmt::Display for Objection {
             }
             Objection::Jumped {
                 model,
+                what,
                 before,
                 after,
-            } => write!(
-                f,
-                "{model} cost {} a picture and would now cost {}",
-                before.pretty(),
-                after.pretty()
-            ),
+            } => {
+                let sign = if what.is_empty() { "" } else { " " };
+                write!(
+                    f,
+                    "{model}{sign}{what} cost {} a picture and would now cost {}",
+                    before.pretty(),
+                    after.pretty()
+                )
+            }
             Objection::Forgotten { model, before } => {
                 write!(
                     f,
@@ -82,13 +90,36 @@ pub fn objections(old: &Book, new: &Book) -> Vec<Objection> {
             None => found.push(Objection::Forgotten { model, before }),
             Some(after) if jumped(before, after) => found.push(Objection::Jumped {
                 model,
+                what: String::new(),
                 before,
                 after,
             }),
-            Some(_) => {}
+            Some(_) => found.extend(jump_elsewhere(row, &after)),
         }
     }
     found
+}
+
+/// The first size, quality or tier whose price jumped, where the usual picture's did not: the slip
+/// may be in any figure of a row.
+fn jump_elsewhere(was: &ModelRow, is: &ModelRow) -> Option<Objection> {
+    if was.price == is.price {
+        return None;
+    }
+    let expected = |row: &ModelRow| {
+        let probes = row.probes().into_iter();
+        probes.filter_map(|probe| Some((probe.words(), probe.quote.as_ref()?.expected)))
+    };
+    let now: BTreeMap<String, Usd> = expected(is).collect();
+    expected(was).find_map(|(what, before)| {
+        let after = *now.get(&what)?;
+        jumped(before, after).then(|| Objection::Jumped {
+            model: was.id.clone(),
+            what,
+            before,
+            after,
+        })
+    })
 }
 
 fn jumped(before: Usd, after: Usd) -> bool {
@@ -167,6 +198,36 @@ mod tests {
         assert_eq!(
             said[0].to_string(),
             "studio/m0 cost $0.04 a picture and would now cost $4.00"
+        );
+    }
+
+    #[test]
+    fn a_jump_of_any_figure_of_a_row_is_objected_to() {
+        let of = |high: &str, batch: &str| {
+            let text = format!(
+                "{HEAD}- model: studio/m
+  capability: {{operations: [generate], sizes: [1024x1024], usual: 1024x1024, qualities: [low, high], formats: [png], tiers: [batch]}}
+  auto: {{quality: low}}
+  price: {{per_image: {{low: 0.01, high: {high}}}, tiers: {{batch: {batch}}}}}
+  source: our own meter
+  as_of: 2026-11-01
+"
+            );
+            Book::load(&[("mine.yaml", &text)]).unwrap()
+        };
+        let old = of("0.2", "-50%");
+        assert_eq!(objections(&old, &of("0.4", "-40%")), []);
+        let said = |new: &Book| -> Vec<String> {
+            let found = objections(&old, new);
+            found.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            said(&of("20", "-50%")),
+            ["studio/m 1024x1024 high cost $0.20 a picture and would now cost $20.00"]
+        );
+        assert_eq!(
+            said(&of("0.2", "50")),
+            ["studio/m 1024x1024 low batch cost $0.005 a picture and would now cost $0.50"]
         );
     }
 

@@ -117,13 +117,83 @@ async fn what_others_buy_counts_too_and_what_nobody_counts_is_a_range() {
     assert_eq!(quote.low.to_string(), "0.05");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_price_command_looks_up_what_was_bought() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let rig = Rig::with(|settings| {
+        configure(settings, dir.path(), "{volume: ledger}");
+        settings.ledger = Ledger::Sqlite(dir.path().join("ledger.db"));
+    })
+    .await;
+    for (prompt, count) in [("a boat", 1), ("a goat", 2)] {
+        buy(&rig, "sd3.5-medium", prompt, count).await;
+    }
+    rig.app.pipeline.ledger.flush().await.unwrap();
+    let config = |ledger: &str, stability: &str| {
+        format!(
+            "prices: [prices.yaml]\nledger: sqlite:{ledger}\nproviders: {{stability: {stability}}}\n"
+        )
+    };
+    let price = |config: &str| {
+        let (code, told) = command(dir.path(), config, &["price", "sd3.5-medium", "--json"]);
+        assert_eq!(code, Some(0), "{told}");
+        serde_json::from_str::<Value>(&told).unwrap()["data"].clone()
+    };
+    let counted = price(&config("ledger.db", "{volume: ledger}"));
+    assert_eq!(counted["bought_before"], 2, "{counted:#}");
+    assert_eq!(counted["quote"]["expected"], json!(0.05));
+    assert_eq!(counted["quote"]["low"], counted["quote"]["high"]);
+    let nothing_yet = price(&config("none.db", "{volume: ledger}"));
+    assert_eq!(nothing_yet["bought_before"], 0);
+    assert_eq!(nothing_yet["quote"]["expected"], json!(0.1));
+    assert!(!dir.path().join("none.db").exists(), "it is only looked at");
+    let uncounted = price(&config("ledger.db", "{}"));
+    assert_eq!(uncounted["bought_before"], Value::Null);
+    assert_eq!(uncounted["quote"]["low"], json!(0.05));
+    assert_eq!(uncounted["quote"]["high"], json!(0.1));
+    let remarks = uncounted["remarks"].to_string();
+    assert!(
+        remarks.contains("providers.stability.volume: ledger"),
+        "{remarks}"
+    );
+    std::fs::write(dir.path().join("odd.db"), "no database").unwrap();
+    let odd = price(&config("odd.db", "{volume: ledger}"));
+    assert_eq!(odd["quote"]["low"], json!(0.05));
+    assert_eq!(odd["quote"]["high"], json!(0.1));
+    assert!(
+        odd["remarks"].to_string().contains("is not known"),
+        "{odd:#}"
+    );
+}
+
+#[test]
+fn the_list_of_prices_is_that_of_whoever_asks() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let shown = |stability: &str| {
+        let config = format!("prices: [prices.yaml]\nproviders: {{stability: {stability}}}\n");
+        let arguments = ["prices", "show", "stability/sd3.5-medium", "--json"];
+        let (code, told) = command(dir.path(), &config, &arguments);
+        assert_eq!(code, Some(0), "{told}");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        told["data"]["prices"][0]["quote"]["high"].clone()
+    };
+    assert_eq!(shown("{}"), json!(0.1));
+    assert_eq!(shown("{region: europe}"), json!(0.11));
+}
+
 /// What `pixtoll check` says of a configuration, and its exit code.
 fn check(dir: &Path, config: &str) -> (Option<i32>, String) {
+    command(dir, config, &["check"])
+}
+
+/// What `pixtoll` prints with a configuration, and its exit code.
+fn command(dir: &Path, config: &str, arguments: &[&str]) -> (Option<i32>, String) {
     std::fs::write(dir.join("prices.yaml"), PRICES).unwrap();
     let file = dir.join("pixtoll.yaml");
     std::fs::write(&file, config).unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
-        .args(["check", "--config"])
+        .args(arguments)
+        .arg("--config")
         .arg(&file)
         .current_dir(dir)
         .env("XDG_STATE_HOME", dir.join("state"))

@@ -477,6 +477,16 @@ fn an_update_is_looked_at_before_it_counts() {
         .expect(0);
     desk.run(&["price", "sdxl"]).expect(0).says(&["$1.00"]);
 
+    // How a provider's answers are read is a price too.
+    let words = "providers:\n- {provider: studio, failures: {safety: yes}, source: here, as_of: 2026-11-20}\n";
+    let reads = desk.file(
+        "reads.yaml",
+        &format!("{words}{}", book(&[row("studio/sdxl", "1", "2026-11-21")])),
+    );
+    desk.run(&["prices", "update", &reads, "--yes"])
+        .expect(0)
+        .says(&["~ provider studio  added", "written"]);
+
     let broken = desk.file("broken.yaml", "models: [{model: x}]\n");
     let refused = desk.run(&["prices", "update", &broken, "--yes"]).expect(1);
     refused.says(&["broken.yaml:1:"]);

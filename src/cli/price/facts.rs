@@ -27,6 +27,14 @@ impl Priced<'_> {
             successor: self.row.and_then(|row| row.capability.successor.as_deref()),
             as_of: self.row.map(|row| row.as_of.as_str()),
             source: self.row.map(|row| row.source.as_str()),
+            note: self.row.and_then(|row| row.note.as_deref()),
+            paid_beside: self.beside.as_deref(),
+            bought_before: self.row.and_then(|row| row.bought_before()),
+            remarks: self
+                .remarks()
+                .into_iter()
+                .chain(self.untold.clone())
+                .collect(),
             misfit: own.and_then(|own| own.as_ref().err()).map(String::as_str),
             lost: offer.map(|offer| offer.lost.as_slice()).unwrap_or_default(),
             unmet: offer.map(|offer| unmet(offer)).unwrap_or_default(),
@@ -57,6 +65,13 @@ pub(super) struct Facts<'a> {
     successor: Option<&'a str>,
     as_of: Option<&'a str>,
     source: Option<&'a str>,
+    note: Option<&'a str>,
+    /// The other model that is paid for with it, and whose share is in no quote.
+    paid_beside: Option<&'a str>,
+    /// Pictures bought from its provider this month, where somebody counts.
+    bought_before: Option<u64>,
+    /// The same and more, in words for people.
+    remarks: Vec<String>,
     /// Why the model itself cannot do it.
     misfit: Option<&'a str>,
     lost: &'a [&'static str],

@@ -25,7 +25,7 @@ pub(super) struct Told<'a> {
     pub(super) model: Option<ModelId>,
 }
 
-/// Reads a request.
+/// Reads a request, and which other model is paid for with it.
 ///
 /// # Errors
 /// Why it is none, and what would help.
@@ -34,7 +34,7 @@ pub(super) fn read(
     told: &Told<'_>,
     settings: &Settings,
     book: &Book,
-) -> Result<ImageRequest, Problem> {
+) -> Result<(ImageRequest, Option<String>), Problem> {
     let mut sent = Sent::of(bytes);
     if let Some(url) = told.url {
         sent.address(url)?;
@@ -63,7 +63,8 @@ pub(super) fn read(
         }
     }
     let best = readings.into_iter().min_by_key(Reading::unexplained);
-    best.map(|reading| reading.0).ok_or_else(|| {
+    let whole = |reading: Reading| (reading.request, reading.beside);
+    best.map(whole).ok_or_else(|| {
         why.unwrap_or_else(|| unclear("no dialect of this release knows such a request"))
     })
 }
@@ -115,13 +116,17 @@ fn dialects(
     })
 }
 
-/// A request as it was read, and how badly that went.
-struct Reading(ImageRequest);
+/// A request as it was read.
+struct Reading {
+    request: ImageRequest,
+    /// The other model that is paid for with it.
+    beside: Option<String>,
+}
 
 impl Reading {
     /// Fields that nobody understood, and whether pictures came where none are wanted.
     fn unexplained(&self) -> (usize, bool) {
-        let request = &self.0;
+        let request = &self.request;
         let odd = request.operation == Operation::Generate && !request.inputs.is_empty();
         (super::own_fields(request).count(), odd)
     }
@@ -147,7 +152,10 @@ impl Guess<'_> {
                 .map_err(|why| unclear(format!("as {}: {why}", dialect.name())))?;
             match read.model.model() {
                 "" | UNNAMED => Err(nameless(dialect)),
-                _ => Ok(Reading(read)),
+                _ => Ok(Reading {
+                    beside: dialect.paid_beside(&read),
+                    request: read,
+                }),
             }
         };
         if let Some(target) = self.sent.target_without(&provider) {
@@ -369,7 +377,7 @@ mod tests {
 
     fn like(text: &str, told: &Told) -> Result<ImageRequest, Problem> {
         let settings = Settings::defaults("/nowhere".into());
-        read(text.as_bytes(), told, &settings, Book::embedded())
+        read(text.as_bytes(), told, &settings, Book::embedded()).map(|(request, _)| request)
     }
 
     fn form(fields: &[(&str, &str)]) -> String {
@@ -420,6 +428,19 @@ mod tests {
     }
 
     #[test]
+    fn a_forced_picture_says_which_text_model_is_paid_for_with_it() {
+        let forced = r#"{"model": "gpt-5.2", "input": "a fox", "tools": [{"type": "image_generation", "model": "gpt-image-2"}], "tool_choice": {"type": "image_generation"}}"#;
+        let settings = Settings::defaults("/nowhere".into());
+        let book = Book::embedded();
+        let (request, beside) =
+            read(forced.as_bytes(), &told(None, None), &settings, book).unwrap();
+        assert_eq!(request.model.as_str(), "openai/gpt-image-2");
+        assert_eq!(beside.as_deref(), Some("gpt-5.2"));
+        let (_, beside) = read(BODY.as_bytes(), &told(None, None), &settings, book).unwrap();
+        assert_eq!(beside, None);
+    }
+
+    #[test]
     fn a_whole_message_says_where_it_goes() {
         let message = format!(
             "POST /v1/images/generations HTTP/1.1\r\nHost: api.openai.com\r\nContent-Type: application/json\r\n\r\n{BODY}"
@@ -462,7 +483,7 @@ mod tests {
         let examples = examples();
         assert!(examples.len() > 50);
         for (request, expected) in examples {
-            let read = read(&request, &told(None, None), &settings, Book::embedded()).unwrap();
+            let (read, _) = read(&request, &told(None, None), &settings, Book::embedded()).unwrap();
             assert_eq!(read.model.as_str(), expected["model"]);
             assert_eq!(read.operation.as_str(), expected["operation"]);
             assert_eq!(read.n, expected["n"]);
@@ -478,7 +499,7 @@ mod tests {
                 model: model.map(|model| ModelId::new("google", model)),
                 ..told(None, None)
             };
-            read(body, &told, &settings, Book::embedded())
+            read(body, &told, &settings, Book::embedded()).map(|(request, _)| request)
         };
         let read = named(Some("gemini-2.5-flash-image")).unwrap();
         assert_eq!(read.model.as_str(), "google/gemini-2.5-flash-image");

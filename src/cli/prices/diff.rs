@@ -19,7 +19,7 @@ use crate::config::Problem;
 use crate::image::{ImageRequest, ModelId};
 use crate::money::Usd;
 use crate::price::Book;
-use crate::price::diff::{Changed, Diff, Effect};
+use crate::price::diff::{Changed, ChangedEntry, Diff, Effect};
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
@@ -35,6 +35,9 @@ pub(crate) struct DiffArgs {
 }
 
 const COMMAND: &str = "prices diff";
+
+/// Differing quotes of one model that are shown to people.
+const MOST_QUOTES: usize = 12;
 
 pub(super) fn run(args: &DiffArgs, global: &Global) -> u8 {
     let desk = match Desk::open(global, COMMAND) {
@@ -91,14 +94,14 @@ fn sides(args: &DiffArgs, desk: &Desk) -> Result<(Book, Book), Vec<Problem>> {
     if let (Named::File(a, old), Named::File(b, new)) = (&old, &new)
         && let (Ok(old), Ok(new)) = (Book::load(&[(a, old)]), Book::load(&[(b, new)]))
     {
-        return Ok((old.on(&desk.today), new.on(&desk.today)));
+        return Ok((desk.as_here(&old), desk.as_here(&new)));
     }
     Ok((whole(old, desk)?, whole(new, desk)?))
 }
 
 fn named(name: &str, desk: &Desk) -> Result<Named, Vec<Problem>> {
     match name {
-        "shipped" => Ok(Named::Book(Book::embedded().on(&desk.today))),
+        "shipped" => Ok(Named::Book(desk.as_here(Book::embedded()))),
         "current" => Ok(Named::Book(desk.book.clone())),
         path => match std::fs::read_to_string(Path::new(path)) {
             Ok(text) => Ok(Named::File(path.to_owned(), text)),
@@ -120,7 +123,7 @@ fn whole(named: Named, desk: &Desk) -> Result<Book, Vec<Problem>> {
     match named {
         Named::Book(book) => Ok(book),
         Named::File(name, text) => Book::with(&[(&name, &text)])
-            .map(|book| book.on(&desk.today))
+            .map(|book| desk.as_here(&book))
             .map_err(|found| found.into_iter().map(price_problem).collect()),
     }
 }
@@ -153,6 +156,8 @@ impl<'a> Change<'a> {
             added,
             removed,
             changed,
+            providers,
+            stores,
         } = &self.diff;
         if self.diff.is_empty() {
             return "both books say the same\n".to_owned();
@@ -170,12 +175,23 @@ impl<'a> Change<'a> {
             let text = format!("~ {}  {}", changed.model, changed.parts.join(", "));
             out.push_str(&screen.line(&text, Ink::Yellow));
             out.push_str(&quotes(changed).render(screen));
+            let more = changed.quotes.len().saturating_sub(MOST_QUOTES);
+            if more > 0 {
+                let text = format!("    and {more} more; --json has them all");
+                out.push_str(&screen.line(&text, Ink::Dim));
+            }
+        }
+        for (what, entries) in [("provider", providers), ("store", stores)] {
+            for ChangedEntry { name, parts } in entries {
+                let text = format!("~ {what} {name}  {}", parts.join(", "));
+                out.push_str(&screen.line(&text, Ink::Yellow));
+            }
         }
         out.push_str(&format!(
             "{} added, {} removed, {} changed\n",
             added.len(),
             removed.len(),
-            changed.len()
+            changed.len() + providers.len() + stores.len()
         ));
         out.push_str(&self.effect_text(screen));
         out
@@ -223,6 +239,8 @@ impl<'a> Change<'a> {
             added: &self.diff.added,
             removed: &self.diff.removed,
             changed: self.diff.changed.iter().map(ChangedFacts::of).collect(),
+            providers: EntryFacts::all(&self.diff.providers),
+            stores: EntryFacts::all(&self.diff.stores),
             effect: EffectFacts {
                 since: self.since,
                 calls: effect.calls,
@@ -249,7 +267,7 @@ impl<'a> Change<'a> {
 
 fn quotes(changed: &Changed) -> Table {
     let mut table = Table::new(&[("", Side::Left), ("", Side::Left)]).indented(4);
-    for quote in &changed.quotes {
+    for quote in changed.quotes.iter().take(MOST_QUOTES) {
         let change = format!("{} → {}", known(quote.old), known(quote.new));
         table.row([plain(quote.what.clone()), plain(change)]);
     }
@@ -262,7 +280,25 @@ pub(super) struct ChangeFacts<'a> {
     added: &'a [ModelId],
     removed: &'a [ModelId],
     changed: Vec<ChangedFacts<'a>>,
+    providers: Vec<EntryFacts<'a>>,
+    stores: Vec<EntryFacts<'a>>,
     effect: EffectFacts<'a>,
+}
+
+/// A provider or a store that differs, in JSON.
+#[derive(Debug, Serialize)]
+struct EntryFacts<'a> {
+    name: &'a str,
+    parts: &'a [&'static str],
+}
+
+impl<'a> EntryFacts<'a> {
+    fn all(entries: &'a [ChangedEntry]) -> Vec<EntryFacts<'a>> {
+        let entries = entries.iter();
+        entries
+            .map(|ChangedEntry { name, parts }| EntryFacts { name, parts })
+            .collect()
+    }
 }
 
 #[derive(Debug, Serialize)]

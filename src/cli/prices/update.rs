@@ -85,7 +85,7 @@ fn validated(source: &str, text: &str, desk: &Desk) -> Result<Book, Vec<Problem>
     let own = own.iter().filter(|(name, _)| *name != replaced);
     files.extend(own.map(|(name, text)| (name.as_str(), text.as_str())));
     Book::with(&files)
-        .map(|book| book.on(&desk.today))
+        .map(|book| desk.as_here(&book))
         .map_err(|found| found.into_iter().map(price_problem).collect())
 }
 

@@ -129,6 +129,14 @@ impl Dialect for Responses {
         (!is_plain(body)).then_some("the call is a conversation, and its text model stays with it")
     }
 
+    /// The text model of a forced picture: its tokens are billed too, and the book has no prices
+    /// for text.
+    fn paid_beside(&self, asked: &ImageRequest) -> Option<String> {
+        let body = asked.extra.get(BODY).filter(|body| is_plain(body))?;
+        let model = body["model"].as_str().unwrap_or("the text model");
+        Some(model.to_owned())
+    }
+
     /// What a rule sends to an image model goes to the image routes.
     fn serves(&self, _model: &ModelId) -> bool {
         false
