@@ -76,6 +76,9 @@ pub struct PastAttempt {
     pub outcome: String,
     pub billed: Billed,
     pub charge: Option<Usd>,
+    /// Part of what was bought has no price, and is not in `charge`.
+    #[serde(default)]
+    pub partly_unpriced: bool,
     pub images: u32,
 }
 

@@ -38,7 +38,7 @@ pub struct Sums {
     pub spent: Usd,
     /// USD of that, for attempts whose outcome nobody knows.
     pub unknown: Usd,
-    /// Attempts that may have cost what nobody knows; they are in no sum.
+    /// Attempts that may have cost what nobody knows, in all or in part; that is in no sum.
     pub unpriced: u64,
     /// USD; calls whose saving nobody knows are not in it.
     pub saved: Usd,
@@ -130,7 +130,10 @@ fn parts(call: &PastCall) -> impl Iterator<Item = (&ModelId, Tier, Sums)> {
             images: u64::from(attempt.images),
             spent: charge,
             unknown: if lost { charge } else { Usd::ZERO },
-            unpriced: u64::from(attempt.charge.is_none() && attempt.billed != Billed::No),
+            unpriced: u64::from(
+                (attempt.charge.is_none() || attempt.partly_unpriced)
+                    && attempt.billed != Billed::No,
+            ),
             ..Sums::default()
         };
         (&attempt.model, attempt.tier, sums)

@@ -77,6 +77,7 @@ impl Receipt {
         }
         let unpriced = |attempt: &Value| {
             attempt.get("charge_from").and_then(Value::as_str) == Some("unpriced")
+                || attempt.get("partly_unpriced") == Some(&Value::Bool(true))
         };
         let attempts = line.get("attempts").and_then(Value::as_array);
         self.unpriced += u64::from(attempts.is_some_and(|attempts| attempts.iter().any(unpriced)));
@@ -159,7 +160,7 @@ impl fmt::Display for Receipt {
         if self.unpriced > 0 {
             writeln!(
                 f,
-                "  ! {} call{} of models without a known price are not in these sums",
+                "  ! {} call{} without a known price, or with one for a part only: what nobody knows is not in these sums",
                 self.unpriced,
                 plural(self.unpriced)
             )?;

@@ -197,7 +197,7 @@ fn spend_text(spend: &Spend) -> String {
     };
     note(
         total.unpriced,
-        "attempts have no known price: they are in no sum (`pixtoll prices` tells how to add one)",
+        "attempts have no known price, or none for a part of them: that is in no sum (`pixtoll prices` tells how to add one)",
     );
     note(
         total.saved_unknown,

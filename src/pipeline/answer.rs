@@ -26,6 +26,9 @@ use crate::record::{
 use crate::room::Room;
 use crate::wire::{Reply, ReplyHead};
 
+/// In `x-pixtoll-cost-from`: more was paid for than the cost beside it, and that has no price.
+const PARTLY_UNPRICED: &str = "partly-unpriced";
+
 /// What the record has to know of how the answer was handed over.
 pub(super) struct Handover {
     handed_over: Instant,
@@ -189,6 +192,9 @@ impl Pipeline {
             })),
             cost,
             cost_from: match (plan, cost) {
+                (Some(plan), Some(_)) if plan.dialect.paid_beside(&plan.request).is_some() => {
+                    PARTLY_UNPRICED
+                }
                 (Some(_), Some(_)) => "quote",
                 (Some(_), None) => "unpriced",
                 (None, _) => "none",
@@ -211,7 +217,9 @@ impl Pipeline {
             .iter()
             .try_fold(Usd::ZERO, |sum, attempt| Some(sum + attempt.charge?));
         let asked = call.asked_quote.as_ref().map(|quote| quote.expected);
+        let partly = attempts.iter().any(|attempt| attempt.partly_unpriced);
         let from = match attempts.last() {
+            Some(_) if partly => PARTLY_UNPRICED,
             Some(last) => last.charge_from.as_str(),
             None => "none",
         };
@@ -225,6 +233,7 @@ impl Pipeline {
             cost,
             cost_from: from,
             saved: match outcome {
+                _ if partly => None,
                 Ok(_) => asked.zip(cost).map(|(asked, cost)| asked - cost),
                 Err(_) => cost.map(|cost| -cost),
             },

@@ -259,9 +259,21 @@ impl Pipeline {
             }
         };
         let at_own_quote = self.at_own_quote(call, plan).await;
+        let by_book = plan.quote.as_deref();
         let plan = at_own_quote.as_ref().unwrap_or(plan);
+        if plan.own_quote {
+            if let Err(dear) = self.within_max_cost(call, plan) {
+                return Got::Refused(dear);
+            }
+            if let Err(why) = plan.keeps_to_bounds() {
+                return Got::TooDear(why);
+            }
+        }
         call.attempts += 1;
         let mut record = AttemptRecord::new(call.attempts, &plan.request, plan.quote.as_deref());
+        if plan.own_quote {
+            record.quoted_by_provider(by_book);
+        }
         record.at_ms = millis(call.began.elapsed());
         record.wait_ms = millis(wait);
         record.by.clone_from(&plan.by);
@@ -384,6 +396,7 @@ impl Pipeline {
         };
         let charge = self.charge(call, plan, &head, &body, &mut response);
         record.answer(&mut response, plan.request.n, charge);
+        self.note_paid_beside(call, plan, &mut record);
         self.book.bought(&plan.request.model, pictures(&response));
         self.settle(ticket, &record, charge).await;
         show_rest(&live);
@@ -496,7 +509,7 @@ impl Pipeline {
 
     pub(super) async fn settle_failure(
         &self,
-        call: &Call,
+        call: &mut Call,
         plan: &Plan,
         record: &mut AttemptRecord,
         ticket: Ticket,
@@ -504,6 +517,7 @@ impl Pipeline {
     ) {
         let charge = self.failure_charge(plan, failure);
         record.fail(failure, charge, &call.asked.prompt, self.policy.prompts);
+        self.note_paid_beside(call, plan, record);
         if failure.sent == Sent::NotSent {
             if let Err(error) = self.ledger.release(ticket) {
                 tracing::error!(%error, "a hold was not taken back in the journal");

@@ -45,6 +45,8 @@ pub(super) enum Got {
     Over(Box<OverBudget>),
     /// We could not even try.
     Refused(Rescued),
+    /// Its provider's own quote lies beyond what its route may cost; nothing was sent.
+    TooDear(String),
 }
 
 /// An answer that a rule sent back: paid for, and better than none.
@@ -117,6 +119,17 @@ impl Pipeline {
                     }
                 }
                 Got::Refused(rescued) => return sent_back.or(call, rescued),
+                Got::TooDear(why) => {
+                    let at_first = failures.is_empty() && sent_back.count == 0;
+                    if !at_first || call.route.take().is_none() {
+                        return sent_back.or(call, Rescued::too_dear(why));
+                    }
+                    // As where the book says so: the call goes where its app addressed it.
+                    let note = format!("the rule's route was not taken: {why}");
+                    call.decision.notes.push(note);
+                    plan = self.plan_own(call).map_err(|why| nowhere(&why))?;
+                    continue;
+                }
                 Got::Over(over) if asked => return sent_back.or(call, over.rescued()),
                 Got::Over(over) => match self.consult_on_budget(call, &over).await {
                     Ok(next) => {

@@ -3,9 +3,10 @@
 use super::Pipeline;
 use super::call::Call;
 use super::plan::Plan;
-use crate::bill::{Charge, ChargeFrom, Line};
+use crate::bill::{Charge, ChargeFrom, Line, Quote};
 use crate::image::{Billed, Failure, ImageResponse};
 use crate::price::{Discrepancy, Settled, Shortfall};
+use crate::record::AttemptRecord;
 use crate::wire::{ReplyHead, Rope};
 
 /// A charge may lie so many thousandths beyond its quote before anybody is told: rates are
@@ -48,6 +49,50 @@ impl Pipeline {
             call.decision.notes.push(text);
         }
         settled.charge
+    }
+
+    /// Marks in the record what was paid for beside the pictures, and has no price.
+    pub(super) fn note_paid_beside(
+        &self,
+        call: &mut Call,
+        plan: &Plan,
+        record: &mut AttemptRecord,
+    ) {
+        let Some(model) = plan.dialect.paid_beside(&plan.request) else {
+            return;
+        };
+        record.partly_unpriced = record.billed != Billed::No;
+        if record.partly_unpriced {
+            call.decision.notes.push(format!(
+                "{model} was paid for beside {}, and its share has no price here: the cost is not all",
+                plan.request.model
+            ));
+        }
+    }
+
+    /// Where a provider's own quote lies beyond the book's, both breakdowns in words: the book is
+    /// wrong then, and the charge, which is the provider's, would never show it.
+    pub(super) fn book_is_off(&self, plan: &Plan, own: &Quote) -> Option<String> {
+        let said = Settled {
+            charge: Charge {
+                amount: Some(own.expected),
+                from: ChargeFrom::Reported,
+            },
+            lines: own.lines.clone(),
+            short: None,
+        };
+        let beyond = Discrepancy::beyond(plan.quote.as_deref()?, &said, TOLERANCE)?;
+        let text = format!(
+            "the price book lies {} beside it: {} where the provider says {}",
+            beyond.by.pretty(),
+            parts(&beyond.quoted),
+            parts(&beyond.charged)
+        );
+        let model = &plan.request.model;
+        if self.beyond.due(model) {
+            tracing::warn!(%model, "{text}; said once an hour, noted with every call");
+        }
+        Some(text)
     }
 
     /// What a failure cost: a quote of the provider's own counts before the book's list.
@@ -111,17 +156,19 @@ fn worded_shortfall(short: &Shortfall) -> String {
 }
 
 fn worded_discrepancy(beyond: &Discrepancy) -> String {
-    let parts = |lines: &[Line]| {
-        let parts: Vec<String> = lines
-            .iter()
-            .map(|line| format!("{} {} {}", line.count, line.what, line.amount.pretty()))
-            .collect();
-        parts.join(" + ")
-    };
     format!(
         "the charge lies {} beside its quote: quoted {}, charged {}",
         beyond.by.pretty(),
         parts(&beyond.quoted),
         parts(&beyond.charged)
     )
+}
+
+/// A breakdown on one line: `1 image $0.04 + 7 text in $0.00`.
+fn parts(lines: &[Line]) -> String {
+    let parts: Vec<String> = lines
+        .iter()
+        .map(|line| format!("{} {} {}", line.count, line.what, line.amount.pretty()))
+        .collect();
+    parts.join(" + ")
 }

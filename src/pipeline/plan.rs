@@ -12,6 +12,7 @@ use crate::cache::{Around, Key};
 use crate::dialect::{Dialect, NOTE, PLACE, query};
 use crate::image::capability::Unmet;
 use crate::image::{Capability, Delivery, ImageRequest, ModelId};
+use crate::money::Usd;
 use crate::record::{By, Prompts, RuleRecord};
 use crate::upstream::Destination;
 
@@ -26,6 +27,8 @@ pub(super) struct Plan {
     pub(super) quote: Option<Arc<Quote>>,
     /// The quote is the provider's own.
     pub(super) own_quote: bool,
+    /// What its route may cost. The book's quote keeps to it; the provider's own has yet to.
+    pub(super) bounds: Bounds,
     /// Nothing was changed: the app's own bytes go out.
     pub(super) untouched: bool,
     /// How many pictures each of its requests is asked for; none where one request asks for all.
@@ -43,6 +46,45 @@ pub(super) struct Plan {
     pub(super) passed_over: Vec<String>,
     /// The app's own credential goes along, as opposed to one of ours.
     pub(super) own_credential: bool,
+}
+
+/// The most that a route may cost, as far as its rule or its class says.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Bounds {
+    /// For what it may come to: `max_cost` of the route, or of its class.
+    high: Option<Usd>,
+    /// For what it is expected to come to: `max_share` of what was asked.
+    expected: Option<Usd>,
+}
+
+impl Bounds {
+    /// # Errors
+    /// Why a quote lies beyond, in words for people.
+    fn hold(&self, quote: &Quote) -> Result<(), String> {
+        if let Some(most) = self.high.filter(|most| quote.high > *most) {
+            let (quoted, most) = (quote.high.pretty(), most.pretty());
+            return Err(format!("{quoted} is more than max_cost {most}"));
+        }
+        if let Some(most) = self.expected.filter(|most| quote.expected > *most) {
+            let (quoted, most) = (quote.expected.pretty(), most.pretty());
+            return Err(format!("{quoted} is more than max_share allows ({most})"));
+        }
+        Ok(())
+    }
+
+    /// So many of the pictures, `of` all.
+    pub(super) fn part(self, pictures: u32, of: u32) -> Bounds {
+        let part = |most: Usd| most.scaled(pictures.into(), of.max(1).into());
+        Bounds {
+            high: self.high.map(part),
+            expected: self.expected.map(part),
+        }
+    }
+
+    fn within(self, most: Option<Usd>) -> Bounds {
+        let high = [self.high, most].into_iter().flatten().min();
+        Bounds { high, ..self }
+    }
 }
 
 impl std::fmt::Debug for Plan {
@@ -108,6 +150,7 @@ impl Pipeline {
             dialect: call.dialect(),
             quote: None,
             own_quote: false,
+            bounds: Bounds::default(),
             request: Arc::clone(&call.request),
             untouched,
             calls: Vec::new(),
@@ -194,13 +237,12 @@ impl Pipeline {
                     (Some(_), None) => false,
                     (None, _) => true,
                 });
+                for plan in &mut plans {
+                    plan.bounds = plan.bounds.within(class.max_cost);
+                }
                 plans
                     .into_iter()
-                    .min_by_key(|plan| {
-                        plan.quote
-                            .as_ref()
-                            .map_or(crate::money::Usd::MAX, |quote| quote.expected)
-                    })
+                    .min_by_key(|plan| plan.quote.as_ref().map_or(Usd::MAX, |quote| quote.expected))
                     .ok_or_else(|| {
                         format!(
                             "no member of class `{name}` can serve it: {}",
@@ -303,7 +345,7 @@ impl Pipeline {
         self.usable(call, &row.id, request.tier).map_err(named)?;
         let quote = row.quote_calls(&request);
         call.affords(quote.as_ref()).map_err(named)?;
-        within_bounds(call, route, model, quote.as_ref())?;
+        let bounds = within_bounds(call, route, model, quote.as_ref())?;
         let untouched = own && request == *call.asked;
         Ok(Plan {
             provider: Arc::clone(provider),
@@ -311,6 +353,7 @@ impl Pipeline {
             dialect,
             quote: quote.map(Arc::new),
             own_quote: false,
+            bounds,
             calls: match untouched {
                 true => Vec::new(),
                 false => calls(&row.capability, &request),
@@ -378,33 +421,40 @@ fn within_bounds(
     route: &Route,
     model: &ModelId,
     quote: Option<&Quote>,
-) -> Result<(), String> {
-    if let Some(most) = route.max_cost {
-        let quote =
-            quote.ok_or_else(|| format!("{model}: unpriced, and the route has a max_cost"))?;
-        if quote.high > most {
-            return Err(format!(
-                "{model}: {} is more than max_cost {}",
-                quote.high.pretty(),
-                most.pretty()
-            ));
-        }
+) -> Result<Bounds, String> {
+    let share = |thousandths| {
+        let asked = call.asked_quote.as_ref();
+        let asked =
+            asked.ok_or_else(|| format!("{model}: what was asked has no price to share"))?;
+        Ok::<Usd, String>(asked.expected.scaled(thousandths, 1000))
+    };
+    let bounds = Bounds {
+        high: route.max_cost,
+        expected: route.max_share.map(share).transpose()?,
+    };
+    let what = match (bounds.high, bounds.expected) {
+        (Some(_), _) => "max_cost",
+        (None, Some(_)) => "max_share",
+        (None, None) => return Ok(bounds),
+    };
+    let quote = quote.ok_or_else(|| format!("{model}: unpriced, and the route has a {what}"))?;
+    bounds
+        .hold(quote)
+        .map_err(|why| format!("{model}: {why}"))?;
+    Ok(bounds)
+}
+
+impl Plan {
+    /// Whether the provider's own quote keeps to what its route may cost.
+    ///
+    /// # Errors
+    /// Why not, in words for people.
+    pub(super) fn keeps_to_bounds(&self) -> Result<(), String> {
+        let Some(own) = self.quote.as_deref().filter(|_| self.own_quote) else {
+            return Ok(());
+        };
+        let model = &self.request.model;
+        let told = |why| format!("{model}: by its provider's own quote {why}");
+        self.bounds.hold(own).map_err(told)
     }
-    if let Some(thousandths) = route.max_share {
-        let asked = call
-            .asked_quote
-            .as_ref()
-            .ok_or_else(|| format!("{model}: what was asked has no price to share"))?;
-        let quote =
-            quote.ok_or_else(|| format!("{model}: unpriced, and the route has a max_share"))?;
-        let most = asked.expected.scaled(thousandths, 1000);
-        if quote.expected > most {
-            return Err(format!(
-                "{model}: {} is more than max_share allows ({})",
-                quote.expected.pretty(),
-                most.pretty()
-            ));
-        }
-    }
-    Ok(())
 }

@@ -66,7 +66,13 @@ impl Pipeline {
             None => Err("it quotes no such request".into()),
         };
         call.upstream += began.elapsed();
-        let note = worded(plan, &answer);
+        let mut note = worded(plan, &answer);
+        if let Ok(own) = &answer
+            && let Some(off) = self.book_is_off(plan, own)
+        {
+            note.push_str(": ");
+            note.push_str(&off);
+        }
         call.decision.notes.push(note);
         Some(Plan {
             quote: Some(answer.ok()?),

@@ -135,6 +135,14 @@ impl Rescued {
         }
     }
 
+    /// A rule may pay less than the provider's own quote says.
+    pub fn too_dear(why: String) -> Rescued {
+        let remedy = "raise the rule's max_cost or max_share, or name a cheaper model there";
+        let mut rescued = Rescued::ours(402, FailureKind::Quota, why, remedy);
+        rescued.refusal.code = Some("max_cost".to_owned());
+        rescued
+    }
+
     /// The answer in the caller's dialect; the provider's own bytes where they are to be had.
     pub fn reply(&self, dialect: &dyn Dialect, asked: Option<&ImageRequest>) -> Reply {
         if let Some(reply) = &self.reply {

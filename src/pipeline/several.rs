@@ -89,7 +89,7 @@ impl Pipeline {
                 let stop = match &got {
                     Got::Served(_) => false,
                     Got::Failed(failed) => failed.failure.kind.for_good(),
-                    Got::Over(_) | Got::Refused(_) => true,
+                    Got::Over(_) | Got::Refused(_) | Got::TooDear(_) => true,
                 };
                 hopeless.fetch_or(stop, Ordering::Relaxed);
                 Some((own, got))
@@ -116,6 +116,7 @@ impl Pipeline {
                 Got::Failed(failed) => came.failed.push(failed),
                 Got::Over(over) => came.over = Some(over),
                 Got::Refused(rescued) => came.refused = Some(rescued),
+                Got::TooDear(why) => came.refused = Some(Rescued::too_dear(why)),
             }
         }
         call.upstream += began.elapsed();
@@ -136,6 +137,7 @@ impl Pipeline {
             Plan {
                 quote: self.book.quote(&request).map(Arc::new),
                 request: Arc::new(request),
+                bounds: plan.bounds.part(n, plan.request.n),
                 calls: Vec::new(),
                 part: true,
                 ..plan.clone()

@@ -85,7 +85,7 @@ impl Pipeline {
         let ended = match got {
             Got::Served(_) => Ended::Well(took),
             Got::Failed(failed) => Ended::of(&failed.failure),
-            Got::Refused(_) | Got::Over(_) => Ended::Neither,
+            Got::Refused(_) | Got::Over(_) | Got::TooDear(_) => Ended::Neither,
         };
         let request = &plan.request;
         let now = Instant::now();

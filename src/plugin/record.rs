@@ -20,6 +20,8 @@ const MONEY: &[&str] = &[
     "saved",
     "quote",
     "quote_high",
+    "book_quote",
+    "book_quote_high",
     "charge",
     "discrepancy",
     "held",

@@ -62,6 +62,15 @@ words! {
 }
 
 words! {
+    /// Who said what an attempt would cost.
+    QuoteFrom {
+        Book = "book",
+        /// Asked before the attempt was held.
+        Provider = "provider",
+    }
+}
+
+words! {
     /// How an attempt ended.
     Outcome {
         Ok = "ok",
@@ -337,8 +346,14 @@ pub struct AttemptRecord {
     pub billed: Billed,
     pub quote: Option<Usd>,
     pub quote_high: Option<Usd>,
+    pub quote_from: QuoteFrom,
+    /// What the price book says, which is `quote` itself unless the provider was asked.
+    pub book_quote: Option<Usd>,
+    pub book_quote_high: Option<Usd>,
     pub charge: Option<Usd>,
     pub charge_from: ChargeFrom,
+    /// Part of what was bought has no price, and is not in `charge`.
+    pub partly_unpriced: bool,
     /// Charge less quote, where they differ.
     pub discrepancy: Option<Usd>,
     pub images: u32,
@@ -370,8 +385,12 @@ impl AttemptRecord {
             billed: Billed::Unknown,
             quote: quote.map(|quote| quote.expected),
             quote_high: quote.map(|quote| quote.high),
+            quote_from: QuoteFrom::Book,
+            book_quote: quote.map(|quote| quote.expected),
+            book_quote_high: quote.map(|quote| quote.high),
             charge: None,
             charge_from: ChargeFrom::None,
+            partly_unpriced: false,
             discrepancy: None,
             images: 0,
             sizes: Vec::new(),
@@ -382,6 +401,13 @@ impl AttemptRecord {
             job: None,
             codes: Named::default(),
         }
+    }
+
+    /// The provider itself was asked, and what it said counts; the book said `book`.
+    pub fn quoted_by_provider(&mut self, book: Option<&Quote>) {
+        self.quote_from = QuoteFrom::Provider;
+        self.book_quote = book.map(|quote| quote.expected);
+        self.book_quote_high = book.map(|quote| quote.high);
     }
 
     /// It brought pictures, `asked_n` of them or fewer, and cost `charge`. The billing signals of
@@ -724,6 +750,7 @@ pub(super) mod tests {
             "cache/properties/scope" = CacheScope,
             "would/properties/cache" = CacheStatus,
             "attempt/properties/outcome" = Outcome,
+            "attempt/properties/quote_from" = QuoteFrom,
             "charge_from" = ChargeFrom,
             "billed" = Billed,
             "failure/properties/kind" = FailureKind,

@@ -17,7 +17,7 @@ pub mod sums;
 
 pub use decision::{
     AnswerRecord, AnsweredFrom, AppFrom, AttemptRecord, BudgetRecord, By, CacheRecord, CacheStatus,
-    Decision, Delivered, ErrorBy, ErrorRecord, FailureRecord, LostRecord, Mode, Outcome,
+    Decision, Delivered, ErrorBy, ErrorRecord, FailureRecord, LostRecord, Mode, Outcome, QuoteFrom,
     UnmetRecord, Would,
 };
 pub use facts::{Asked, Asking, Decided, Id, InputFacts, Named, Prompts};

@@ -60,6 +60,10 @@ impl Spent {
         };
         for attempt in attempts {
             spent.exact &= attempt.billed != Billed::Unknown;
+            // What is known counts; what is not makes it less than all.
+            let partly = attempt.partly_unpriced && attempt.billed != Billed::No;
+            spent.exact &= !partly;
+            spent.unpriced |= partly;
             let Some(charge) = attempt.charge else {
                 let free = attempt.billed == Billed::No;
                 spent.exact &= free;
@@ -262,6 +266,21 @@ mod tests {
         assert!(spent.unpriced && !spent.exact);
         assert_eq!(saved(Some(usd("0.04")), &spent, true), None);
         assert_eq!(saved(Some(usd("0.04")), &spent, false), None);
+    }
+
+    #[test]
+    fn a_price_of_a_part_is_not_that_of_the_whole() {
+        let part = |billed| AttemptRecord {
+            partly_unpriced: true,
+            billed,
+            ..attempt(1, Outcome::Ok, Some("0.02"))
+        };
+        let spent = Spent::of(&[part(Billed::Yes)], &[1], Some(Delivered::Yes));
+        assert_eq!(spent.cost(), usd("0.02"));
+        assert!(spent.unpriced && !spent.exact);
+        assert_eq!(saved(Some(usd("0.04")), &spent, true), None);
+        let free = Spent::of(&[part(Billed::No)], &[1], Some(Delivered::Yes));
+        assert!(!free.unpriced && free.exact);
     }
 
     #[test]

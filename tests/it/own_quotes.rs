@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pixtoll::config::{Mode, Settings, Upstream};
+use pixtoll::config::{Mode, PluginEntry, Settings, Upstream};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use crate::harness::{Answer, Rig, read_head};
+use crate::harness::{Answer, Rig, cat, read_head};
+use crate::price_reload::prices_of;
 
 const HOST: &str = "api.ideogram.ai";
 
@@ -224,4 +225,104 @@ async fn a_provider_that_says_nothing_is_not_waited_for_and_not_asked_again_at_o
         assert_eq!(decision["attempts"][0]["charge"], json!(0.06));
     }
     assert_eq!(questions.load(Ordering::Relaxed), 1);
+}
+
+/// What somebody believes that a picture costs, and its provider does not.
+const TOO_CHEAP: &str = "
+models:
+- model: ideogram/ideogram-4-5
+  capability: {operations: [generate], sizes: {aspects: {\"1:1\": 1024x1024}}, usual: 1024x1024, qualities: [low, medium, high], formats: [png], max_n: 8, deliveries: [url]}
+  auto: {quality: medium}
+  price: {per_image: {low: 0.01, medium: 0.02, high: 0.03}}
+  source: hearsay
+  as_of: 2026-11-22
+";
+
+/// A rig that believes it, asks all the same, and runs `rule`.
+async fn mistaken(rule: Option<&str>) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    Rig::with(|settings| {
+        asking(settings);
+        settings.prices.push(file("prices.yaml", TOO_CHEAP));
+        if let Some(rule) = rule {
+            let path = file("rule.lua", rule);
+            let entry = PluginEntry::named(path.to_str().unwrap());
+            settings.plugins.push(entry);
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_book_that_its_provider_contradicts_drifts() {
+    let rig = mistaken(None).await;
+    draw(&rig, "ideogram-4-5", &json!({"prompt": "a boat"})).await;
+    let decision = &rig.decisions(1).await[0];
+    let attempt = &decision["attempts"][0];
+    assert_eq!(attempt["quote"], json!(0.06), "{attempt:#}");
+    assert_eq!(attempt["quote_from"], "provider");
+    assert_eq!(attempt["book_quote"], json!(0.02));
+    assert_eq!(attempt["charge"], json!(0.06));
+    notes(
+        decision,
+        "the price book lies $0.04 beside it: 1 image $0.02 where the provider says 1",
+    );
+    let (code, text) = prices_of(&rig, &["drift", "--json"]);
+    assert_eq!(code, Some(3), "{text}");
+    let told: Value = serde_json::from_str(&text).unwrap();
+    let model = &told["data"]["models"][0];
+    assert_eq!(model["model"], "ideogram/ideogram-4-5");
+    assert_eq!(
+        (&model["quoted"], &model["charged"]),
+        (&json!(0.02), &json!(0.06))
+    );
+    assert_eq!(model["drifts"], true);
+    assert_eq!(told["data"]["biggest"][0]["quote_from"], "provider");
+}
+
+#[tokio::test]
+async fn a_routes_cap_holds_for_the_providers_own_quote_too() {
+    for cap in ["max_cost = usd '0.05'", "max_share = 0.5"] {
+        let rule = format!(
+            "return {{ on_request = function(call) return call:route('ideogram/ideogram-4-5', {{{cap}}}) end }}"
+        );
+        let rig = mistaken(Some(&rule)).await;
+        let mut fox = cat("a fox");
+        fox["quality"] = json!("medium");
+        assert_eq!(rig.generate(&fox).await.status(), 200);
+        let decision = &rig.decisions(1).await[0];
+        assert_eq!(asked(&rig), (1, 1), "{cap}");
+        let attempts = decision["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 1, "{decision:#}");
+        assert_eq!(attempts[0]["model"], "openai/gpt-image-2");
+        notes(
+            decision,
+            "the rule's route was not taken: ideogram/ideogram-4-5: by its provider's own quote $0.06 is more than max_",
+        );
+        assert_eq!(rig.billed(), rig.booked().await);
+    }
+}
+
+#[tokio::test]
+async fn what_an_app_will_pay_holds_for_the_providers_own_quote_too() {
+    let rig = mistaken(None).await;
+    let boat = json!({"prompt": "a boat"}).to_string();
+    let path = "/v2/image/generate/ideogram-4-5";
+    let mut headers = [("api-key", "sk-canary"), ("x-pixtoll-max-cost", "0.05")];
+    let refused = rig
+        .call(HOST, path, &headers, "application/json", &boat)
+        .await;
+    assert_eq!(refused.status(), 402, "{}", refused.text());
+    assert_eq!((asked(&rig), rig.billed()), ((1, 0), 0));
+    headers[1].1 = "0.06";
+    let bought = rig
+        .call(HOST, path, &headers, "application/json", &boat)
+        .await;
+    assert_eq!(bought.status(), 200, "{}", bought.text());
+    assert_eq!(rig.billed(), rig.booked().await);
 }

@@ -31,7 +31,7 @@ fn form(prompt: &str) -> String {
 }
 
 /// Runs `pixtoll prices …` on the state of a pixtoll that runs.
-fn prices_of(rig: &Rig, arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn prices_of(rig: &Rig, arguments: &[&str]) -> (Option<i32>, String) {
     let set = format!("state_dir={}", rig.dir.path().join("state").display());
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
         .arg("prices")

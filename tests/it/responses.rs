@@ -53,6 +53,40 @@ async fn a_forced_picture_is_charged_by_its_tokens_and_repeated_from_memory() {
     assert_eq!(attempt["codes"]["usage.input_tokens"], "310");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_text_model_took_beside_the_picture_is_told_to_be_unpriced() {
+    let rig = rig(provider(drawn()).await, BY_THE_PICTURE).await;
+    let first = respond(&rig, &forced()).await;
+    assert_eq!(first.header("x-pixtoll-cost-from"), Some("partly-unpriced"));
+    let second = respond(&rig, &forced()).await;
+    assert_eq!(second.header("x-pixtoll-cost-from"), Some("none"));
+    let decisions = rig.decisions(2).await;
+    let bought = &decisions[0];
+    assert_eq!(bought["attempts"][0]["partly_unpriced"], true, "{bought:#}");
+    assert_eq!(bought["cost"], json!(0.0193));
+    assert_eq!(bought["cost_exact"], false);
+    assert_eq!(bought["saved"], Value::Null);
+    let notes = bought["notes"].to_string();
+    assert!(
+        notes.contains("gpt-5.2 was paid for beside openai/gpt-image-2.6-flare"),
+        "{notes}"
+    );
+    assert_eq!(decisions[1]["cost_exact"], true);
+    let state = format!("state_dir={}", rig.dir.path().join("state").display());
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+            .args(arguments)
+            .args(["--set", &state])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let report: Value = serde_json::from_str(&run(&["report", "--json"])).unwrap();
+    assert_eq!(report["data"]["total"]["unpriced"], 1, "{report:#}");
+    let tail = run(&["tail"]);
+    assert!(tail.contains("~$0.0193"), "{tail}");
+}
+
 #[tokio::test]
 async fn a_conversation_that_draws_is_unpriced_and_not_free() {
     let rig = rig(provider(drawn()).await, BY_THE_PICTURE).await;

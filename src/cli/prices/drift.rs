@@ -2,7 +2,8 @@
 //!
 //! Small differences are the nature of a quote: tokens of a prompt are estimated. A model drifts
 //! when its charges leave its quotes by more than a tolerance in all, or one of them costs more
-//! than a budget was told to reckon with.
+//! than a budget was told to reckon with. It is the price book that is judged: where a provider's
+//! own quote counted, the charge is held against what the book had said all the same.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::cli::{DONE, Global, NO};
 use crate::image::ModelId;
 use crate::money::Usd;
 use crate::price::Book;
+use crate::record::QuoteFrom;
 
 #[derive(Debug, Args)]
 pub(crate) struct DriftArgs {
@@ -96,6 +98,8 @@ struct Biggest<'a> {
     images: u32,
     quote: Usd,
     quote_high: Option<Usd>,
+    /// Whose quote was held; the one that is compared is the book's.
+    quote_from: QuoteFrom,
     charge: Usd,
     charge_from: ChargeFrom,
     difference: Usd,
@@ -253,6 +257,7 @@ fn biggest<'a>(pair: &Pair<'a>, book: &Book) -> Biggest<'a> {
         images: attempt.images,
         quote: pair.quote,
         quote_high: attempt.quote_high,
+        quote_from: attempt.quote_from,
         charge: pair.charge,
         charge_from: attempt.charge_from,
         difference: pair.difference(),
@@ -313,6 +318,7 @@ mod tests {
             billed: Billed::Yes,
             quote: quote.map(usd),
             quote_high: quote.map(usd),
+            quote_from: QuoteFrom::Book,
             charge: charge.map(usd),
             charge_from: ChargeFrom::Usage,
             images: 1,

@@ -19,6 +19,7 @@ use crate::image::{
     Quality, Size, Tier,
 };
 use crate::money::Usd;
+use crate::record::QuoteFrom;
 
 /// An attempt of the past that may have cost something.
 #[derive(Clone, Debug)]
@@ -29,8 +30,11 @@ pub(super) struct PastAttempt {
     pub(super) at: Timestamp,
     pub(super) request: ImageRequest,
     pub(super) billed: Billed,
+    /// What the price book said, which is what is to be judged; a provider's own quote may have
+    /// counted instead.
     pub(super) quote: Option<Usd>,
     pub(super) quote_high: Option<Usd>,
+    pub(super) quote_from: QuoteFrom,
     pub(super) charge: Option<Usd>,
     pub(super) charge_from: ChargeFrom,
     pub(super) images: u32,
@@ -98,11 +102,32 @@ struct Attempt {
     billed: Billed,
     quote: Option<Usd>,
     quote_high: Option<Usd>,
+    #[serde(default = "by_book")]
+    quote_from: QuoteFrom,
+    #[serde(default)]
+    book_quote: Option<Usd>,
+    #[serde(default)]
+    book_quote_high: Option<Usd>,
     charge: Option<Usd>,
     charge_from: ChargeFrom,
     images: u32,
     #[serde(default)]
     codes: BTreeMap<String, String>,
+}
+
+/// Of an attempt whose line does not say.
+fn by_book() -> QuoteFrom {
+    QuoteFrom::Book
+}
+
+impl Attempt {
+    /// What the book expected, and the most it reckoned with.
+    fn of_book(&self) -> (Option<Usd>, Option<Usd>) {
+        match self.quote_from {
+            QuoteFrom::Book => (self.quote, self.quote_high),
+            QuoteFrom::Provider => (self.book_quote, self.book_quote_high),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -171,14 +196,16 @@ impl Reading {
         let attempts = &mut self.past.attempts;
         self.places.insert(call.id.clone(), attempts.len());
         for attempt in &call.attempts {
+            let (quote, quote_high) = attempt.of_book();
             attempts.push(PastAttempt {
                 call: call.id.clone(),
                 i: attempt.i,
                 at,
                 request: request(&call, attempt),
                 billed: attempt.billed,
-                quote: attempt.quote,
-                quote_high: attempt.quote_high,
+                quote,
+                quote_high,
+                quote_from: attempt.quote_from,
                 charge: attempt.charge,
                 charge_from: attempt.charge_from,
                 images: attempt.images,
@@ -307,6 +334,21 @@ mod tests {
             panic!("its measures are known");
         };
         assert_eq!(header::read(bytes).pixels, Some((640, 480)));
+    }
+
+    #[test]
+    fn a_book_is_judged_by_what_it_said_itself() {
+        let mut line = call("a", "2026-11-20T10:00:00.000Z", "yes");
+        let attempt = &mut line["attempts"][0];
+        attempt["quote_from"] = json!("provider");
+        attempt["book_quote"] = json!(0.07);
+        attempt["book_quote_high"] = json!(0.08);
+        let (_dir, past) = log(&[line]);
+        let attempt = &past.attempts[0];
+        assert_eq!(attempt.quote, Some("0.07".parse().unwrap()));
+        assert_eq!(attempt.quote_high, Some("0.08".parse().unwrap()));
+        let (_dir, past) = log(&[call("a", "2026-11-20T10:00:00.000Z", "yes")]);
+        assert_eq!(past.attempts[0].quote, Some("0.1".parse().unwrap()));
     }
 
     #[test]

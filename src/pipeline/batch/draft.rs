@@ -9,7 +9,7 @@ use crate::image::{ModelId, Tier};
 use crate::pipeline::Pipeline;
 use crate::pipeline::call::{Arrived, Call, Caller, Recognised};
 use crate::pipeline::own_headers::Told;
-use crate::pipeline::plan::Plan;
+use crate::pipeline::plan::{Bounds, Plan};
 
 use super::Wish;
 
@@ -191,6 +191,7 @@ impl Pipeline {
             quote: row.quote(&request).map(Arc::new),
             request: Arc::new(request),
             own_quote: false,
+            bounds: Bounds::default(),
             ..plan
         })
     }

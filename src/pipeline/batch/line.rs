@@ -22,7 +22,7 @@ use crate::pipeline::answer::Given;
 use crate::pipeline::attempt::settlement;
 use crate::pipeline::call::{Call, Caller, CallerFrom};
 use crate::pipeline::chain::Served;
-use crate::pipeline::plan::Plan;
+use crate::pipeline::plan::{Bounds, Plan};
 use crate::pipeline::rescue::Rescued;
 use crate::pipeline::{Pipeline, answer};
 use crate::record::{
@@ -193,6 +193,7 @@ impl Pipeline {
             lost: Vec::new(),
             unmet: Vec::new(),
             own_quote: false,
+            bounds: Bounds::default(),
             applied: Applied::default(),
             passed_over: Vec::new(),
             own_credential: untouched,
