@@ -21,6 +21,7 @@ use crate::config::Problem;
 use crate::image::capability::Unmet;
 use crate::image::{ImageRequest, ModelId, Operation, Tier};
 use crate::price::rank::{Offer, Ranking};
+use crate::price::store::{self, Keeping};
 use crate::price::{Book, spec};
 
 #[derive(Debug, Args)]
@@ -41,6 +42,18 @@ pub(crate) struct PriceArgs {
     /// Prices as they were, or will be, on this day
     #[arg(long, value_name = "YYYY-MM-DD")]
     on: Option<String>,
+    /// What it costs to keep the pictures in this store of the price book, too
+    #[arg(long, value_name = "STORE")]
+    keep: Option<String>,
+    /// For so many days
+    #[arg(long, value_name = "N", default_value_t = 30, requires = "keep")]
+    days: u64,
+    /// And to fetch each so often
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "keep")]
+    fetches: u64,
+    /// At so many bytes a picture [default: what is usual for its size and format]
+    #[arg(long, value_name = "N", requires = "keep")]
+    bytes: Option<u64>,
     /// Name the models that could not serve it, too, and why
     #[arg(long)]
     all: bool,
@@ -56,6 +69,7 @@ change what stands in the file.
 Example:
   pixtoll price \"dall-e-3 1024x1024 hd n=4\"
   pixtoll price gpt-image-2 1536x1024 high inputs=2 batch
+  pixtoll price gpt-image-2 n=100 --keep s3/us-east-1 --days 90 --fetches 20
   pixtoll price --like request.json
   pixtoll price --like request.json \"n=8 low\" --json";
 
@@ -83,6 +97,10 @@ pub(super) async fn run(args: &PriceArgs, global: &Global) -> u8 {
     let mut priced = Priced::of(&book, &request, &today);
     priced.beside = beside;
     priced.untold = untold;
+    priced.keeping = match keeping(args, &book, &request) {
+        Ok(keeping) => keeping,
+        Err(problem) => return failed(COMMAND, global, WRONG, &[problem]),
+    };
     let text = priced.text(args.all, Screen::stdout());
     told(COMMAND, global, DONE, priced.facts(), &text)
 }
@@ -131,6 +149,36 @@ fn request(
         (WRONG, problem)
     })?;
     Ok((request, beside))
+}
+
+/// What it costs to keep what is quoted, where that was asked.
+fn keeping(
+    args: &PriceArgs,
+    book: &Book,
+    request: &ImageRequest,
+) -> Result<Option<Keeping>, Problem> {
+    let Some(name) = &args.keep else {
+        return Ok(None);
+    };
+    let store = book.stores().iter().find(|store| store.store == *name);
+    let store = store.ok_or_else(|| {
+        let known: Vec<&str> = book.stores().iter().map(|s| s.store.as_str()).collect();
+        let message = format!("the price book knows no store `{name}`");
+        let remedy = format!(
+            "use one of {}, or write its prices under `stores` in a price file of yours",
+            known.join(", ")
+        );
+        Problem::anywhere("unknown_store", message).remedy(remedy)
+    })?;
+    let usual = || store::usual_bytes(book.expected_pixels(request), request.format);
+    let bytes = args.bytes.unwrap_or_else(usual);
+    let pictures = request.n.max(1).into();
+    Ok(Some(store.keeping(
+        pictures,
+        bytes,
+        args.days,
+        args.fetches,
+    )))
 }
 
 /// The words of the command line, with those of files in their place.
@@ -187,6 +235,7 @@ struct Priced<'a> {
     beside: Option<String>,
     /// What could not be looked up of how much was bought.
     untold: Vec<String>,
+    keeping: Option<Keeping>,
 }
 
 impl<'a> Priced<'a> {
@@ -203,12 +252,16 @@ impl<'a> Priced<'a> {
             ranking: book.rank(request, today),
             beside: None,
             untold: Vec::new(),
+            keeping: None,
         }
     }
 
     fn text(&self, all: bool, screen: Screen) -> String {
         let mut out = screen.line(&self.headline(), Ink::Bold);
         self.quote_text(screen, &mut out);
+        if let Some(keeping) = &self.keeping {
+            out.push_str(&screen.line(&kept(keeping), Ink::Plain));
+        }
         for remark in self.remarks().iter().chain(&self.untold) {
             out.push_str(&screen.line(&format!("  ! {remark}"), Ink::Yellow));
         }
@@ -365,6 +418,25 @@ impl<'a> Priced<'a> {
         }
         out.push_str(&table.render(screen));
     }
+}
+
+fn kept(keeping: &Keeping) -> String {
+    let Keeping {
+        store,
+        bytes,
+        days,
+        fetches,
+        kept,
+        fetched,
+        total,
+        ..
+    } = keeping;
+    format!(
+        "  and {} to keep: {store}, {days} days {}, fetched {fetches} times {}, at {bytes} bytes a picture",
+        total.pretty(),
+        kept.pretty(),
+        fetched.pretty()
+    )
 }
 
 /// What a price by volume was reckoned with.

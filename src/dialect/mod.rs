@@ -176,6 +176,11 @@ pub trait Dialect: Send + Sync {
         None
     }
 
+    /// Where its requests go, for a dialect that words none of its own accord.
+    fn usual_path(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The other model that is paid for whenever `asked` is answered, and whose share is in no
     /// price of the picture's own: a charge that leaves it out is not all.
     fn paid_beside(&self, _asked: &ImageRequest) -> Option<String> {

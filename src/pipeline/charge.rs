@@ -1,11 +1,15 @@
 //! What an answer or a failure is charged, and what is said when that is not what was expected.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
 use super::Pipeline;
 use super::call::Call;
 use super::plan::Plan;
 use crate::bill::{Charge, ChargeFrom, Line, Quote};
 use crate::image::{Billed, Failure, ImageResponse};
-use crate::price::{Discrepancy, Settled, Shortfall};
+use crate::price::{Book, Discrepancy, Settled, Shortfall};
 use crate::record::AttemptRecord;
 use crate::wire::{ReplyHead, Rope};
 
@@ -14,6 +18,14 @@ use crate::wire::{ReplyHead, Rope};
 const TOLERANCE: u64 = 10;
 
 impl Pipeline {
+    /// The prices of the day on which something was bought that comes only now: a job, a line of a
+    /// batch.
+    pub(super) fn book_of(&self, bought: Timestamp) -> Arc<Book> {
+        let day = |at: Timestamp| at.strftime("%Y-%m-%d").to_string();
+        let then = self.book.of_day(&day(bought), &day(self.policy.now()));
+        then.map_or_else(|| Arc::clone(&self.book), Arc::new)
+    }
+
     /// What the answer costs. Where that lies beyond the quote, or less came than was paid for,
     /// the record says so.
     pub(super) fn charge(

@@ -241,21 +241,21 @@ impl Pipeline {
         if asking::passing(&next).is_some() {
             return;
         }
+        let book = self.book_of(left.job.at);
         let (outcome, charge, images, request_id) = match next {
             Next::Ask { .. } => return,
             Next::Failed(failure) if failure.billed == Billed::Unknown => return,
             Next::Failed(failure) => {
-                let charge = self.book.failed_charge(request, &failure);
+                let charge = book.failed_charge(request, &failure);
                 (Outcome::Failed, charge, 0, None)
             }
             Next::Done(mut response) => {
                 let (provider, codes) = (request.model.provider(), &mut response.codes);
-                self.book
-                    .keep_signals(provider, &head.headers, &body, codes);
+                book.keep_signals(provider, &head.headers, &body, codes);
                 let images = u32::try_from(response.images.len()).unwrap_or(u32::MAX);
                 let mut request = (**request).clone();
                 request.n = images;
-                let charge = self.book.charge(&request, &response);
+                let charge = book.charge(&request, &response);
                 (Outcome::Ok, charge, images, response.codes.request_id)
             }
         };

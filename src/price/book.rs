@@ -219,6 +219,13 @@ impl Book {
         after.map(String::as_str)
     }
 
+    /// The book of the day on which something was bought, where it stood differently then: what was
+    /// bought yesterday and comes today costs what it cost yesterday. `None` where this one will do.
+    pub fn of_day(&self, bought: &str, today: &str) -> Option<Book> {
+        let changed = self.next_change(bought).is_some_and(|day| day <= today);
+        changed.then(|| self.on(bought))
+    }
+
     /// The row of a model or of an alias of one. `None` for a model the book does not know.
     pub fn model(&self, id: &ModelId) -> Option<&ModelRow> {
         self.index.get(id).map(|&at| &*self.current[at])

@@ -1,8 +1,11 @@
 //! What it costs to keep pictures, and to fetch them from where they are kept.
 
+use serde::Serialize;
+
 use super::node::{Mark, Node, Notes};
 use super::reading::rate;
 use super::row;
+use crate::image::Format;
 use crate::money::{Pico, Rate, Usd};
 
 /// Bytes of what stores bill as a gigabyte.
@@ -38,6 +41,53 @@ impl Store {
         let sent = self.per_gb_out.of(bytes).scaled(1, GIGABYTE);
         (sent + one(self.per_1000_reads)).to_usd()
     }
+}
+
+/// What pictures cost after they were bought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Keeping {
+    pub store: String,
+    pub pictures: u64,
+    /// Of each.
+    pub bytes: u64,
+    pub days: u64,
+    /// How often each is fetched.
+    pub fetches: u64,
+    /// For writing and keeping, USD.
+    pub kept: Usd,
+    /// For fetching, USD.
+    pub fetched: Usd,
+    pub total: Usd,
+}
+
+impl Store {
+    /// What it costs to keep so many pictures for so many days and to fetch each so often.
+    pub fn keeping(&self, pictures: u64, bytes: u64, days: u64, fetches: u64) -> Keeping {
+        let kept = self.keep(bytes, days).times(pictures);
+        let fetched = self.fetch(bytes).times(pictures.saturating_mul(fetches));
+        Keeping {
+            store: self.store.clone(),
+            pictures,
+            bytes,
+            days,
+            fetches,
+            kept,
+            fetched,
+            total: kept + fetched,
+        }
+    }
+}
+
+/// About how many bytes a picture has, where nobody has seen it: a drawn one of a megapixel takes
+/// 1.6 MB as PNG, 0.25 MB as JPEG, 0.15 MB as WebP.
+pub fn usual_bytes((width, height): (u32, u32), format: Option<Format>) -> u64 {
+    const MEGAPIXEL: u64 = 1 << 20;
+    let of_a_megapixel = match format {
+        Some(Format::Jpeg) => 250_000,
+        Some(Format::Webp | Format::Avif) => 150_000,
+        _ => 1_600_000,
+    };
+    u64::from(width) * u64::from(height) * of_a_megapixel / MEGAPIXEL
 }
 
 fn one(per_1000: Rate) -> Pico {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::crash::address;
+use crate::crash::{address, another_price_since_today, two_days_ago};
 use crate::harness::{Answer, cat, post, read_answer};
 
 /// A state directory, simulated providers that outlive every process, and the command.
@@ -493,6 +493,25 @@ async fn a_batch_may_be_left_to_its_provider_and_fetched_later() {
     let told = house.run(&[&RESUME[..], &["--json"]].concat()).await;
     let told: Value = serde_json::from_str(&told.out).unwrap();
     assert_eq!(told["data"]["done"], 1, "{told}");
+    house.balances(house.totals().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_charged_by_the_prices_of_the_day_on_which_it_was_given() {
+    let house = House::new().await;
+    let dearer =
+        another_price_since_today("openai/gpt-image-2", ("image_out: 30", "image_out: 900"));
+    std::fs::write(house.dir.path().join("prices.yaml"), dearer).unwrap();
+    let config = house.dir.path().join("pixtoll.yaml");
+    let mut settings: Value =
+        serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    settings["prices"] = json!(["prices.yaml"]);
+    std::fs::write(&config, settings.to_string()).unwrap();
+    house.file(&[line("a boat")]);
+    house.run(&[&SUBMIT[..], &["--detach"]].concat()).await;
+    two_days_ago(house.dir.path(), "attempts").await;
+    let told = house.run(&RESUME).await;
+    assert_eq!(told.code, 0, "{}", told.err);
     house.balances(house.totals().await, 1);
 }
 

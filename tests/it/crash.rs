@@ -12,7 +12,7 @@ pub(crate) fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
     serve_with(dir, sim, &serde_json::json!({}))
 }
 
-/// With more keys for each provider, and `job_ttl`.
+/// With more keys for each provider, `job_ttl` and `prices`.
 pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Value) -> Child {
     let at_sim = || {
         let mut provider = serde_json::json!({"upstream": sim.url()});
@@ -21,13 +21,16 @@ pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Va
         }
         provider
     };
-    let config = serde_json::json!({
+    let mut config = serde_json::json!({
         "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join("state"),
         "job_ttl": more.get("job_ttl").cloned().unwrap_or_else(|| "24h".into()),
         "providers": {
             "openai": at_sim(), "fal": at_sim(), "replicate": at_sim(), "bfl": at_sim(),
         },
     });
+    if let Some(prices) = more.get("prices") {
+        config["prices"] = prices.clone();
+    }
     let path = dir.join("pixtoll.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
     Command::new(env!("CARGO_BIN_EXE_pixtoll"))
@@ -157,4 +160,32 @@ async fn rows(ledger: &pixtoll::ledger::Ledger) -> Vec<Option<String>> {
         .into_iter()
         .map(|row| row.settled.and_then(|settled| settled.request_id))
         .collect()
+}
+
+/// A price file by which a model costs from today on what `change` makes of its row, and until
+/// yesterday what it does.
+pub(crate) fn another_price_since_today(model: &str, change: (&str, &str)) -> String {
+    let book = pixtoll::price::Book::embedded();
+    let id = pixtoll::image::ModelId::parse(model).unwrap();
+    let row = book.row_to_yaml(book.model(&id).unwrap());
+    let other = row.replace(change.0, change.1);
+    assert_ne!(row, other);
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    format!("models:\n{row}  valid_to: {today}\n{other}  valid_from: {today}\n")
+}
+
+/// Moves a column of times in a ledger that nobody has open two days back.
+pub(crate) async fn two_days_ago(dir: &std::path::Path, table: &str) {
+    use sqlx::ConnectOptions as _;
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(dir.join("state/ledger.db"))
+        .connect()
+        .await
+        .unwrap();
+    let sql = match table {
+        "jobs" => "UPDATE jobs SET at = at - 172800000000",
+        _ => "UPDATE attempts SET at = at - 172800000000",
+    };
+    let moved = sqlx::query(sql).execute(&mut connection).await.unwrap();
+    assert_eq!(moved.rows_affected(), 1);
 }

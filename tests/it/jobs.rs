@@ -8,7 +8,7 @@ use pixtoll::sim::{Behaviour, Sim, SimOptions};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::crash::{address, serve, serve_with};
+use crate::crash::{address, another_price_since_today, serve, serve_with, two_days_ago};
 use crate::harness::{Answer, Rig, cat, read_answer};
 
 const FAL: &str = "queue.fal.run";
@@ -632,6 +632,27 @@ async fn a_job_whose_process_was_killed_is_asked_for_where_a_key_of_ours_is_conf
         let charge = row.settled.unwrap().charge.unwrap();
         assert_eq!(charge.nano(), sim.bills()[0].nano_usd);
     }
+}
+
+#[tokio::test]
+async fn a_job_is_charged_by_the_prices_of_its_own_day() {
+    let (dir, sim) = queue().await;
+    let queue_of = QUEUES[0];
+    sim.script(queue_of.provider, [Behaviour::hold()]);
+    let dearer = another_price_since_today("fal/fal-ai/flux/dev", ("0.025", "0.9"));
+    let prices = dir.path().join("prices.yaml");
+    std::fs::write(&prices, dearer).unwrap();
+    let more = json!({"api_key": "sk-ours", "job_ttl": "7d", "prices": [prices]});
+    let mut first = serve_with(dir.path(), &sim, &more);
+    let gateway = address(&mut first).await;
+    queue_of.submit(&gateway, dir.path()).await;
+    kill(first);
+    two_days_ago(dir.path(), "jobs").await;
+    sim.release();
+    let mut second = serve_with(dir.path(), &sim, &more);
+    address(&mut second).await;
+    told_late(dir.path(), &sim, queue_of).await;
+    kill(second);
 }
 
 #[tokio::test]

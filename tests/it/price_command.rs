@@ -159,6 +159,67 @@ fn a_request_in_words_is_quoted_and_ranked() {
 }
 
 #[test]
+fn keeping_and_fetching_the_pictures_is_priced_too() {
+    let desk = Desk::new();
+    let asked = [
+        "price",
+        "gpt-image-2 1024x1024 low n=100",
+        "--keep",
+        "s3/us-east-1",
+        "--days",
+        "90",
+        "--fetches",
+        "20",
+        "--bytes",
+        "2000000",
+    ];
+    // 100 of 2 MB for three months at 0.023 and 100 writes; 2,000 fetches of 2 MB at 0.09 and the reads.
+    desk.run(&asked)
+        .expect(0)
+        .says(&["and $0.3751 to keep: s3/us-east-1"]);
+    let told = desk
+        .run(&[&asked[..], &["--json"]].concat())
+        .expect(0)
+        .json();
+    let keeping = &told["data"]["keeping"];
+    assert_eq!(keeping["kept"], json!(0.0143), "{keeping}");
+    assert_eq!(keeping["fetched"], json!(0.3608));
+    assert_eq!(keeping["total"], json!(0.3751));
+    let usual = desk
+        .run(&[
+            "price",
+            "gpt-image-2 1024x1024 low",
+            "--keep",
+            "r2",
+            "--json",
+        ])
+        .expect(0)
+        .json();
+    assert_eq!(usual["data"]["keeping"]["bytes"], 1_600_000);
+    desk.run(&["price", "gpt-image-2", "--keep", "attic"])
+        .expect(2)
+        .says(&["no store `attic`", "s3/us-east-1", "stores"]);
+    desk.run(&["prices", "list", "--stores"])
+        .expect(0)
+        .says(&["gcs/us-central1", "0.12", "r2"]);
+    let listed = desk
+        .run(&["prices", "list", "s3", "--stores", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(listed["data"][0]["per_gb_month"], json!(0.023));
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_row_notes_is_shown_with_its_price() {
+    let desk = Desk::new();
+    let shown = desk
+        .run(&["price", "google/gemini-3.1-flash-image"])
+        .expect(0);
+    shown.says(&["retired since 2026-10-29", "on Vertex until 2027-05-28"]);
+}
+
+#[test]
 fn the_same_question_has_the_same_answer() {
     let desk = Desk::new();
     let ask = || desk.run(&["price", "gpt-image-2", "high", "--json"]).out;
@@ -464,7 +525,7 @@ fn an_update_is_looked_at_before_it_counts() {
     desk.run(&["price", "sdxl"]).expect(0).says(&["$0.01"]);
     desk.run(&["prices", "update", &new])
         .expect(0)
-        .says(&["in force"]);
+        .says(&["nothing to write"]);
 
     let slip = desk.file("slip.yaml", &book(&[row("studio/sdxl", "1", "2026-11-21")]));
     let refused = desk.run(&["prices", "update", &slip, "--yes"]).expect(1);

@@ -237,4 +237,14 @@ async fn an_update_reaches_the_proxy_that_runs_and_force_is_obeyed() {
     assert_eq!(update(&shop, &["--force"]), Some(0));
     assert_eq!(shop.told(2).await["level"], "info");
     assert_eq!(cost(&shop.buy().await), (3.0, 3.0));
+    // What somebody put there by hand and the proxy refused is taken by force, too.
+    let kept = shop.rig.dir.path().join("state/prices.yaml");
+    std::fs::write(&shop.file, prices("0.02")).unwrap();
+    std::fs::copy(&shop.file, &kept).unwrap();
+    assert_eq!(shop.told(3).await["level"], "error");
+    assert_eq!(update(&shop, &[]), Some(0));
+    assert_eq!(cost(&shop.buy().await), (3.0, 3.0));
+    assert_eq!(update(&shop, &["--force"]), Some(0));
+    assert_eq!(shop.told(4).await["level"], "info");
+    assert_eq!(cost(&shop.buy().await), (0.02, 0.02));
 }

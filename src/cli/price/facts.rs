@@ -10,6 +10,7 @@ use crate::cli::quoted::QuoteFacts;
 use crate::image::capability::Unmet;
 use crate::image::{Format, ImageRequest, ModelId, Operation, Quality, Tier};
 use crate::price::rank::Offer;
+use crate::price::store::Keeping;
 
 impl Priced<'_> {
     pub(super) fn facts(&self) -> Facts<'_> {
@@ -35,6 +36,7 @@ impl Priced<'_> {
                 .into_iter()
                 .chain(self.untold.clone())
                 .collect(),
+            keeping: self.keeping.as_ref(),
             misfit: own.and_then(|own| own.as_ref().err()).map(String::as_str),
             lost: offer.map(|offer| offer.lost.as_slice()).unwrap_or_default(),
             unmet: offer.map(|offer| unmet(offer)).unwrap_or_default(),
@@ -72,6 +74,8 @@ pub(super) struct Facts<'a> {
     bought_before: Option<u64>,
     /// The same and more, in words for people.
     remarks: Vec<String>,
+    /// What it costs to keep the pictures, where that was asked; in no quote.
+    keeping: Option<&'a Keeping>,
     /// Why the model itself cannot do it.
     misfit: Option<&'a str>,
     lost: &'a [&'static str],

@@ -223,7 +223,10 @@ impl Guess<'_> {
                 format: Format::Png,
             });
         }
-        Some(dialect.write_request(&request).ok()?.target)
+        match dialect.write_request(&request) {
+            Ok(message) => Some(message.target),
+            Err(_) => dialect.usual_path()?.parse().ok(),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use crate::cli::quoted::short;
 use crate::cli::table::{Screen, Side, Table};
 use crate::cli::{DONE, Global};
 use crate::image::{ModelId, Operation};
-use crate::money::Usd;
+use crate::money::{Rate, Usd};
+use crate::price::store::Store;
 use crate::price::{Book, ModelRow};
 
 #[derive(Debug, Args)]
@@ -24,6 +25,9 @@ pub(crate) struct ListArgs {
     /// Without retired models
     #[arg(long)]
     available: bool,
+    /// Where pictures can be kept instead, and what that costs
+    #[arg(long, conflicts_with_all = ["provider", "available"])]
+    stores: bool,
 }
 
 const COMMAND: &str = "prices list";
@@ -33,6 +37,16 @@ pub(super) fn run(args: &ListArgs, global: &Global) -> u8 {
         Ok(desk) => desk,
         Err(code) => return code,
     };
+    if args.stores {
+        let stores: Vec<&Store> = desk
+            .book
+            .stores()
+            .iter()
+            .filter(|s| args.keeps(s))
+            .collect();
+        let text = stores_text(&stores, Screen::stdout());
+        return told(COMMAND, global, DONE, stores_json(&stores), &text);
+    }
     let rows = listed(args, &desk.book, &desk.today);
     let text = text(&rows, Screen::stdout());
     told(COMMAND, global, DONE, &rows, &text)
@@ -71,6 +85,13 @@ fn listed<'a>(args: &ListArgs, book: &'a Book, today: &str) -> Vec<Listed<'a>> {
 }
 
 impl ListArgs {
+    fn keeps(&self, store: &Store) -> bool {
+        let name = store.store.to_lowercase();
+        self.words
+            .iter()
+            .all(|word| name.contains(&word.to_lowercase()))
+    }
+
     fn want(&self, row: &Listed) -> bool {
         let has = |word: &String| {
             let word = word.to_lowercase();
@@ -150,6 +171,56 @@ fn text(rows: &[Listed], screen: Screen) -> String {
     out
 }
 
+fn usd(rate: Rate) -> Usd {
+    rate.of(1).to_usd()
+}
+
+/// What a store is paid, as its provider says: a gigabyte, a thousand requests.
+fn stores_json(stores: &[&Store]) -> Vec<serde_json::Value> {
+    let stores = stores.iter();
+    let of = |store: &&Store| {
+        serde_json::json!({
+            "store": store.store,
+            "per_gb_month": usd(store.per_gb_month),
+            "per_gb_out": usd(store.per_gb_out),
+            "per_1000_writes": usd(store.per_1000_writes),
+            "per_1000_reads": usd(store.per_1000_reads),
+            "as_of": store.as_of,
+            "source": store.source,
+            "note": store.note,
+        })
+    };
+    stores.map(of).collect()
+}
+
+fn stores_text(stores: &[&Store], screen: Screen) -> String {
+    if stores.is_empty() {
+        return "no store of the price book is like that\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("STORE", Side::Left),
+        ("A GB AND MONTH", Side::Right),
+        ("A GB OUT", Side::Right),
+        ("1000 WRITES", Side::Right),
+        ("1000 READS", Side::Right),
+        ("AS OF", Side::Left),
+    ]);
+    for store in stores {
+        let rate = |rate: Rate| (usd(rate).pretty(), Ink::Plain);
+        table.row([
+            (store.store.clone(), Ink::Plain),
+            rate(store.per_gb_month),
+            rate(store.per_gb_out),
+            rate(store.per_1000_writes),
+            rate(store.per_1000_reads),
+            (store.as_of.clone(), Ink::Dim),
+        ]);
+    }
+    let mut out = table.render(screen);
+    out.push_str("in USD; `pixtoll price MODEL --keep STORE` reckons with them\n");
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +230,7 @@ mod tests {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             provider: provider.map(str::to_owned),
             available,
+            stores: false,
         };
         let rows = listed(&args, Book::embedded(), "2026-11-22");
         rows.iter().map(|row| row.model.to_string()).collect()

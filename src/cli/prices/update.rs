@@ -113,13 +113,10 @@ impl Update<'_> {
             self.show();
         }
         let same = fs::read_to_string(&self.into).is_ok_and(|old| old == self.text);
-        if same || self.change.diff.is_empty() {
-            return self.told(
-                global,
-                DONE,
-                false,
-                "nothing to write: these prices are in force\n",
-            );
+        // A proxy that runs may have refused what already lies there: force is for it, too.
+        if (same || self.change.diff.is_empty()) && !self.args.force {
+            let text = "nothing to write: the price files say so already\n";
+            return self.told(global, DONE, false, text);
         }
         if !self.objections.is_empty() && !self.args.force {
             let problem = Problem {
@@ -195,7 +192,7 @@ impl Update<'_> {
 impl Update<'_> {
     /// Leaves word for a proxy that runs that these prices are meant, where it would doubt it.
     fn write(&self) -> io::Result<()> {
-        if !self.objections.is_empty() {
+        if self.args.force {
             let mark = app::prices::mark_of(&self.text);
             write(&app::prices::forced_mark(&self.into), &mark)?;
         }

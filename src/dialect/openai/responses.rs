@@ -129,6 +129,10 @@ impl Dialect for Responses {
         (!is_plain(body)).then_some("the call is a conversation, and its text model stays with it")
     }
 
+    fn usual_path(&self) -> Option<&'static str> {
+        Some(PATH)
+    }
+
     /// The text model of a forced picture: its tokens are billed too, and the book has no prices
     /// for text.
     fn paid_beside(&self, asked: &ImageRequest) -> Option<String> {

@@ -222,7 +222,14 @@ impl Pipeline {
         record.ms = since(open.hold.at);
         record.ttfb_ms = record.ms;
         let read = match end.end {
-            Ok(reply) => self.read_line(&mut call, &plan, &mut record, reply),
+            Ok(reply) => {
+                // A batch may end on another day than it began on.
+                let then = Pipeline {
+                    book: self.book_of(open.hold.at),
+                    ..self.clone()
+                };
+                then.read_line(&mut call, &plan, &mut record, reply)
+            }
             Err(failure) => Err(Box::new((*failure, None))),
         };
         let keep = Duration::from_secs(batch.keep_s);

@@ -118,6 +118,35 @@ fn a_price_holds_for_its_days() {
 }
 
 #[test]
+fn what_was_bought_before_a_price_changed_costs_what_it_did() {
+    let row = |price: &str, days: &str| {
+        format!(
+            "- model: studio/old
+  capability: {{operations: [generate], sizes: [8x8], usual: 8x8}}
+  price: {{per_image: {price}}}
+  source: here
+  as_of: 2026-11-01
+  {days}
+"
+        )
+    };
+    let (old, new) = (
+        row("0.04", "valid_to: 2026-11-20"),
+        row("0.05", "valid_from: 2026-11-20"),
+    );
+    let book = overlay(&format!("models:\n{old}{new}")).unwrap();
+    let today = "2026-11-21";
+    let book = book.on(today);
+    let request = ImageRequest::new(id("studio/old"), "");
+    let cost = |book: &Book| book.quote(&request).unwrap().expected;
+    assert_eq!(cost(&book), usd("0.05"));
+    let then = book.of_day("2026-11-19", today).unwrap();
+    assert_eq!(cost(&then), usd("0.04"));
+    assert!(book.of_day("2026-11-20", today).is_none());
+    assert!(book.of_day(today, today).is_none());
+}
+
+#[test]
 fn the_example_prices_say_what_they_promise() {
     let book = overlay(include_str!("../../../examples/prices.yaml")).unwrap();
     let price = |book: &Book, request: &ImageRequest| book.quote(request).unwrap();
