@@ -174,6 +174,14 @@ pub fn book(settings: &Settings) -> Result<Arc<Book>, StartError> {
         .map_err(|found| StartError(found.into_iter().map(price_problem).collect()))
 }
 
+/// Whether a call can be sent to a model by this version, once there is a key for it.
+pub fn speaks_to(settings: &Settings, model: &crate::image::ModelId) -> bool {
+    let provider = settings.provider(model.provider());
+    let dialects = provider.into_iter().flat_map(|provider| &provider.dialects);
+    let mut dialects = dialects.filter_map(|name| crate::dialect::by_name(name));
+    dialects.any(|dialect| dialect.serves(model))
+}
+
 /// The price book as hooks and rule tests ask it.
 ///
 /// # Errors

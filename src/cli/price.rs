@@ -3,6 +3,7 @@
 mod facts;
 mod like;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::image::capability::Unmet;
 use crate::image::{ImageRequest, ModelId, Operation, Tier};
 use crate::price::rank::{Offer, Ranking};
 use crate::price::store::{self, Keeping};
-use crate::price::{Book, spec};
+use crate::price::{Book, ModelRow, spec};
 
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER)]
@@ -95,6 +96,9 @@ pub(super) async fn run(args: &PriceArgs, global: &Global) -> u8 {
         Err((code, problem)) => return failed(COMMAND, global, code, &[problem]),
     };
     let mut priced = Priced::of(&book, &request, &today);
+    let offers = priced.ranking.offers.iter().map(|offer| &offer.row.id);
+    let unspoken = offers.filter(|id| !app::speaks_to(&settings, id));
+    priced.unspoken = unspoken.collect();
     priced.beside = beside;
     priced.untold = untold;
     priced.keeping = match keeping(args, &book, &request) {
@@ -228,11 +232,15 @@ struct Priced<'a> {
     quote: Option<Quote>,
     /// The request at its own model; `None` where the book does not know that.
     own: Option<Result<Offer<'a>, String>>,
-    row: Option<&'a crate::price::ModelRow>,
+    row: Option<&'a ModelRow>,
     retired: bool,
     ranking: Ranking<'a>,
+    /// Fields of its dialect's own that the price depends on.
+    fields: Vec<(&'a String, &'a Value)>,
     /// The other model that is paid for with it, and that has no price here.
     beside: Option<String>,
+    /// Those of the others that no call can be sent to.
+    unspoken: BTreeSet<&'a ModelId>,
     /// What could not be looked up of how much was bought.
     untold: Vec<String>,
     keeping: Option<Keeping>,
@@ -245,11 +253,13 @@ impl<'a> Priced<'a> {
         Priced {
             request,
             model: id.clone(),
-            quote: book.quote(request),
+            quote: book.quote_calls(request),
             own: row.map(|row| row.offer(request, today).map_err(|misfit| misfit.why)),
             row,
             retired: row.is_some_and(|row| row.capability.retired(today)),
             ranking: book.rank(request, today),
+            fields: row.map_or_else(Vec::new, |row| priced_fields(row, request)),
+            unspoken: BTreeSet::new(),
             beside: None,
             untold: Vec::new(),
             keeping: None,
@@ -294,9 +304,7 @@ impl<'a> Priced<'a> {
         if !request.inputs.is_empty() {
             words.push(format!("{} inputs", request.inputs.len()));
         }
-        let scalars =
-            own_fields(request).filter(|(_, value)| !value.is_object() && !value.is_array());
-        words.extend(scalars.map(|(key, value)| match value.as_str() {
+        words.extend(self.fields.iter().map(|(key, value)| match value.as_str() {
             Some(text) => format!("{key}={text}"),
             None => format!("{key}={value}"),
         }));
@@ -382,7 +390,8 @@ impl<'a> Priced<'a> {
             let quote = offer.quote.as_ref();
             let cheaper = quote.zip(self.quote.as_ref());
             let cheaper = cheaper.is_some_and(|(other, own)| other.expected < own.expected);
-            let ink = match (offer.retired, cheaper) {
+            let unspoken = self.unspoken.contains(&offer.row.id);
+            let ink = match (offer.retired || unspoken, cheaper) {
                 (true, _) => Ink::Dim,
                 (false, true) => Ink::Green,
                 _ => Ink::Plain,
@@ -394,7 +403,7 @@ impl<'a> Priced<'a> {
                     ink,
                 ),
                 (quote.map_or(String::new(), |q| short(q.high)), ink),
-                (notes(offer), Ink::Dim),
+                (notes(offer, unspoken), Ink::Dim),
             ]);
         }
         out.push_str(&table.render(screen));
@@ -440,7 +449,7 @@ fn kept(keeping: &Keeping) -> String {
 }
 
 /// What a price by volume was reckoned with.
-fn volume(row: &crate::price::ModelRow) -> Option<String> {
+fn volume(row: &ModelRow) -> Option<String> {
     let provider = row.id.provider();
     match row.bought_before().filter(|_| row.counts_volume()) {
         Some(before) => Some(format!(
@@ -462,9 +471,26 @@ fn own_fields(request: &ImageRequest) -> impl Iterator<Item = (&String, &Value)>
         .filter(|(key, _)| !key.starts_with('@'))
 }
 
+/// Those of them without which the request would cost something else. The others may be anything,
+/// a webhook's secret among them, and are nobody's business here.
+fn priced_fields<'a>(row: &ModelRow, request: &'a ImageRequest) -> Vec<(&'a String, &'a Value)> {
+    let quote = row.quote(request);
+    let matters = |key: &String| {
+        let mut without = request.clone();
+        without.extra.remove(key);
+        row.quote(&without) != quote
+    };
+    own_fields(request)
+        .filter(|(key, _)| matters(key))
+        .collect()
+}
+
 /// What is said beside an offer.
-fn notes(offer: &Offer) -> String {
+fn notes(offer: &Offer, unspoken: bool) -> String {
     let mut notes = Vec::new();
+    if unspoken {
+        notes.push("priced only: this version cannot speak to it".to_owned());
+    }
     if offer.retired {
         let day = offer.row.capability.retired_on.as_deref().unwrap_or("now");
         notes.push(format!("retired {day}"));

@@ -94,7 +94,7 @@ pub fn objections(old: &Book, new: &Book) -> Vec<Objection> {
                 before,
                 after,
             }),
-            Some(_) => found.extend(jump_elsewhere(row, &after)),
+            Some(_) => found.extend(jump_elsewhere(row, after)),
         }
     }
     found

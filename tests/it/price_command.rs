@@ -156,6 +156,13 @@ fn a_request_in_words_is_quoted_and_ranked() {
         .iter()
         .find(|other| other["model"] == "openai/dall-e-2");
     assert_eq!(gone.unwrap()["retired"], true);
+    // What a book knows and what this version can send are two things.
+    shown.says(&["priced only: this version cannot speak to it"]);
+    let reachable = |model: &str| {
+        let other = others.iter().find(|other| other["model"] == model);
+        other.unwrap()["reachable"] == true
+    };
+    assert!(reachable("stability/sd3.5-medium") && !reachable("luma/photon-1"));
 }
 
 #[test]
@@ -278,6 +285,30 @@ fn a_request_as_an_app_sends_it_is_quoted() {
     desk.run(&["price", "--like", "nowhere.json"])
         .expect(2)
         .says(&["nowhere.json"]);
+}
+
+#[test]
+fn of_an_apps_own_fields_only_those_are_shown_that_the_price_depends_on() {
+    let desk = Desk::new();
+    let recorded = |name: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/dialect");
+        format!("{root}/{name}/request.http")
+    };
+    let like = |name: &str, more: &[&str]| {
+        let file = recorded(name);
+        desk.run(&[&["price", "--like", &file], more].concat())
+            .expect(0)
+    };
+    let shown = like("bfl/submit-with-a-webhook", &[]);
+    shown.says(&["bfl/flux-3-image  16:9 2k  ×1"]);
+    assert!(!shown.out.contains("s3cr3t"), "{}", shown.out);
+    let told = like("bfl/submit-with-a-webhook", &["--json"]).json();
+    assert_eq!(told["data"]["request"]["extra"], json!({}));
+    let told = like("ideogram/v3-transparent", &["--json"]).json();
+    assert_eq!(
+        told["data"]["request"]["extra"],
+        json!({"upscale_factor": "X2"})
+    );
 }
 
 #[test]

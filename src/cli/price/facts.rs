@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Priced, own_fields};
+use super::Priced;
 use crate::cli::quoted::QuoteFacts;
 use crate::image::capability::Unmet;
 use crate::image::{Format, ImageRequest, ModelId, Operation, Quality, Tier};
@@ -18,7 +18,7 @@ impl Priced<'_> {
         let offer = own.and_then(|own| own.as_ref().ok());
         Facts {
             model: &self.model,
-            request: RequestFacts::of(self.request),
+            request: RequestFacts::of(self.request, &self.fields),
             quote: self.quote.as_ref().map(QuoteFacts::from),
             known: self.row.is_some(),
             retired: self.retired,
@@ -40,7 +40,12 @@ impl Priced<'_> {
             misfit: own.and_then(|own| own.as_ref().err()).map(String::as_str),
             lost: offer.map(|offer| offer.lost.as_slice()).unwrap_or_default(),
             unmet: offer.map(|offer| unmet(offer)).unwrap_or_default(),
-            others: self.ranking.offers.iter().map(OfferFacts::of).collect(),
+            others: self
+                .ranking
+                .offers
+                .iter()
+                .map(|offer| OfferFacts::of(offer, self.unspoken.contains(&offer.row.id)))
+                .collect(),
             refused: self
                 .ranking
                 .refusals
@@ -100,7 +105,7 @@ struct RequestFacts<'a> {
 }
 
 impl<'a> RequestFacts<'a> {
-    fn of(request: &'a ImageRequest) -> RequestFacts<'a> {
+    fn of(request: &'a ImageRequest, fields: &[(&'a String, &'a Value)]) -> RequestFacts<'a> {
         RequestFacts {
             operation: request.operation,
             size: request.size.to_string(),
@@ -111,7 +116,7 @@ impl<'a> RequestFacts<'a> {
             format: request.format,
             inputs: request.inputs.len(),
             prompt_bytes: request.prompt.len(),
-            extra: own_fields(request).collect(),
+            extra: fields.iter().copied().collect(),
         }
     }
 }
@@ -131,6 +136,8 @@ fn unmet<'a>(offer: &'a Offer<'_>) -> Vec<UnmetFacts<'a>> {
 struct OfferFacts<'a> {
     model: &'a ModelId,
     quote: Option<QuoteFacts>,
+    /// Whether this version can send a call there.
+    reachable: bool,
     retired: bool,
     retired_on: Option<&'a str>,
     lost: &'a [&'static str],
@@ -138,9 +145,10 @@ struct OfferFacts<'a> {
 }
 
 impl<'a> OfferFacts<'a> {
-    fn of(offer: &'a Offer<'_>) -> OfferFacts<'a> {
+    fn of(offer: &'a Offer<'_>, unspoken: bool) -> OfferFacts<'a> {
         OfferFacts {
             model: &offer.row.id,
+            reachable: !unspoken,
             quote: offer.quote.as_ref().map(QuoteFacts::from),
             retired: offer.retired,
             retired_on: offer.row.capability.retired_on.as_deref(),

@@ -55,7 +55,7 @@ const KINDS: [Kind; 14] = [
     |draft| draft.openai(true),
     Draft::stability,
     Draft::gemini,
-    |draft| draft.openai(false),
+    Draft::azure,
     |draft| draft.openai(true),
     Draft::stability_v1,
     Draft::fal_at_once,
@@ -88,6 +88,7 @@ impl Ask {
         match self.provider {
             "google" => ("x-goog-api-key", key),
             "bfl" => ("x-key", key),
+            "azure" => ("api-key", key),
             "ideogram" => ("api-key", key),
             "fal" => ("Authorization", format!("Key {key}")),
             _ => ("Authorization", format!("Bearer {key}")),
@@ -185,6 +186,24 @@ impl Draft {
             fault: self.fault,
             accept: "*/*",
             ..self.ask("openai", "/openai/v1/images/generations", &body)
+        }
+    }
+
+    /// The same through a deployment that is named after its model.
+    fn azure(&self) -> Ask {
+        let stream = self.round % 2 == 1;
+        let models = ["gpt-image-2", "gpt-image-1-mini", "gpt-image-1.5"];
+        let of_openai = self.openai(stream);
+        let mut body: Value = serde_json::from_str(&of_openai.body).unwrap_or_default();
+        body["model"] = self.pick(&models, 1).into();
+        let deployment = self.pick(&models, 1);
+        Ask {
+            provider: "azure",
+            target: format!(
+                "/azure/openai/deployments/{deployment}/images/generations?api-version=2025-04-01-preview"
+            ),
+            body: body.to_string(),
+            ..of_openai
         }
     }
 
