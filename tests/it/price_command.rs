@@ -487,6 +487,59 @@ fn every_mistake_of_a_file_is_found() {
 }
 
 #[test]
+fn nonsense_in_a_price_file_is_refused_by_check_with_file_and_line() {
+    let desk = Desk::new();
+    desk.file("pixtoll.yaml", "prices: [mine.yaml]\n");
+    let one = |price: &str, more: &str| {
+        let row = row("a/one", price, "2026-11-20");
+        format!("{row}{more}")
+    };
+    let (one_day, two_days) = ("  valid_to: 2026-12-01\n", "  valid_from: 2026-11-15\n");
+    let other = row("a/two", "0.04", "2026-11-20");
+    let lines = one("0.04", "").lines().count() + 1;
+    let cases = [
+        (
+            "a negative price",
+            one("-0.04", ""),
+            4,
+            "is not an exact price",
+        ),
+        (
+            "an unknown unit",
+            one("0.04", "").replace("per_image", "per_furlong"),
+            4,
+            "no `per_furlong`",
+        ),
+        (
+            "days that overlap",
+            one("0.04", one_day) + &one("0.05", two_days),
+            lines + 2,
+            "already has a price for these days in line 2",
+        ),
+        (
+            "a model twice",
+            one("0.04", "") + &one("0.04", ""),
+            lines + 1,
+            "already has a price",
+        ),
+        (
+            "aliases in a ring",
+            one("0.04", "  aliases: [a/two]\n") + &other + "  aliases: [a/one]\n",
+            lines + 1,
+            "is a model of its own",
+        ),
+    ];
+    for (what, rows, line, words) in cases {
+        desk.file("mine.yaml", &book(&[rows]));
+        let refused = desk.run(&["check"]);
+        assert_eq!(refused.code, 2, "{what}: {}{}", refused.out, refused.err);
+        refused.says(&[&format!("mine.yaml:{line}:"), words]);
+    }
+    desk.file("mine.yaml", &book(&[one("0.04", "")]));
+    desk.run(&["check"]).expect(0);
+}
+
+#[test]
 fn old_prices_are_told() {
     let desk = Desk::new();
     let own = desk.file(
