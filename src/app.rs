@@ -600,6 +600,7 @@ fn providers(
             deployments: provider.deployments.clone(),
             gate: gate(provider),
             ask_quote: provider.ask_quote,
+            closed: sim.is_some() && simulated.is_none(),
         }
     }))
 }

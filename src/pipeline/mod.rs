@@ -212,11 +212,11 @@ impl Pipeline {
         });
     }
 
-    /// The provider whose host this is, if its messages can be read: there is no reason to open
-    /// any other's.
+    /// The provider whose host this is, if its messages can be read or must be refused: there is
+    /// no reason to open any other's.
     pub fn provider_of_host(&self, host: &str) -> Option<Arc<Provider>> {
         let provider = self.providers.at_host(host)?;
-        (!provider.dialects.is_empty()).then(|| Arc::clone(provider))
+        (!provider.dialects.is_empty() || provider.closed).then(|| Arc::clone(provider))
     }
 
     pub fn provider(&self, name: &str) -> Option<Arc<Provider>> {

@@ -29,6 +29,8 @@ pub struct Provider {
     pub gate: Option<Arc<Gate>>,
     /// Before anything is sent, it is asked what that will cost.
     pub ask_quote: bool,
+    /// Nothing may be sent to it: providers are simulated, and this one is not.
+    pub closed: bool,
 }
 
 impl std::fmt::Debug for Provider {
@@ -173,6 +175,7 @@ mod tests {
             .map(|(name, model)| (name.to_owned(), model.to_owned()))
             .into(),
             ask_quote: false,
+            closed: false,
         };
         let asked = |model: &str| ImageRequest::new(ModelId::new("azure", model), "a cat");
         let mut own = asked("b");

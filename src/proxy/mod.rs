@@ -185,6 +185,9 @@ impl Proxy {
         site: Site,
         caller: Caller,
     ) -> Answer {
+        if site.provider.closed {
+            return not_simulated(&site.provider.name);
+        }
         let Some(target) = request.uri().path_and_query().cloned() else {
             return plain(StatusCode::BAD_REQUEST, "the request names no path");
         };
@@ -281,6 +284,19 @@ fn declined(why: guard::NoBody, most: usize) -> Declined {
         guard::NoBody::Slow => Declined::Slow,
         guard::NoBody::Broken(error) => Declined::Broken(error.to_string()),
     }
+}
+
+/// With `--sim` nothing reaches a real provider, whichever way it was asked for. Trying again
+/// would not help, and the usual clients heed the header that says so.
+fn not_simulated(provider: &str) -> Answer {
+    let text = format!(
+        "providers are simulated here (--sim), and no simulated {provider} comes with this release: \
+         nothing was sent; without --sim its calls pass through"
+    );
+    let mut answer = plain(StatusCode::NOT_IMPLEMENTED, &text);
+    let no = http::HeaderValue::from_static("false");
+    answer.headers_mut().insert("x-should-retry", no);
+    answer
 }
 
 /// A short answer of our own, for what never reached a dialect.

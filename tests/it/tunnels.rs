@@ -139,3 +139,52 @@ async fn the_dashboards_address_is_not_reached_through_the_proxy() {
         assert!(answer.starts_with("HTTP/1.1 403"), "{host}: {answer}");
     }
 }
+
+/// Intercepted, in the clear, at our own address and as a WebSocket: with simulated providers none
+/// of these leads to a real one.
+#[tokio::test]
+async fn where_providers_are_simulated_one_that_is_not_hears_of_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rig = Rig::with(|settings| {
+        let mut together = settings.providers.get("together").unwrap().clone();
+        assert!(together.dialects.is_empty(), "or this test needs another");
+        together.hosts.push("together.test".to_owned());
+        together.upstream = Some(pixtoll::config::Upstream {
+            tls: false,
+            host: address.ip().to_string(),
+            port: address.port(),
+        });
+        settings.providers.put(together);
+    })
+    .await;
+    let path = "/v1/images/generations";
+    let mut answers = Vec::new();
+    for host in ["api.together.ai", "together.test"] {
+        answers.push(rig.call(host, path, &[], "application/json", "{}").await);
+        let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+        answers.push(rig.call(host, path, &upgrade, "application/json", "").await);
+    }
+    let ours = rig.address();
+    for (target, host) in [
+        (
+            format!("http://together.test{path}"),
+            "together.test".to_owned(),
+        ),
+        (format!("/together{path}"), ours.to_string()),
+    ] {
+        let mut tcp = tokio::net::TcpStream::connect(ours).await.unwrap();
+        let request = crate::harness::post(&host, &target, &[], "application/json", "{}");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        answers.push(crate::harness::read_answer(&mut tcp).await);
+    }
+    for answer in answers {
+        let text = answer.text();
+        assert_eq!(answer.status(), 501, "{text}");
+        assert!(text.contains("no simulated together"), "{text}");
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+    }
+    let nobody = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
+    assert!(nobody.is_err(), "somebody came: {nobody:?}");
+    assert!(rig.sim().requests().is_empty());
+}

@@ -16,8 +16,8 @@ use crate::sim::Seen;
 /// What a client asks ends so. No name below `.invalid` ever resolves (RFC 6761), so whoever goes
 /// past the proxy reaches nobody.
 const DOMAIN: &str = "doctor.pixtoll.invalid";
-/// Hosts without a dialect would be tunnelled to: they are simulated as this one, which knows none
-/// of their routes.
+/// Hosts without a dialect would be refused at the door: they are simulated as this one, which knows
+/// none of their routes, so that it is counted who came.
 const STAND_IN: &str = "openai";
 
 /// The host of question `number`: each has its own, so that it is known who asked.
