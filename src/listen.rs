@@ -19,8 +19,7 @@ use crate::task::Tasks;
 pub const CONNECTIONS: usize = 1024;
 
 /// So long a client may take nothing of what is sent to it. It holds an answer in our memory.
-#[cfg(target_os = "linux")]
-const DEAF: Duration = Duration::from_secs(120);
+pub const DEAF: Duration = Duration::from_secs(120);
 
 /// Has the system break a connection whose client takes nothing.
 #[cfg(target_os = "linux")]

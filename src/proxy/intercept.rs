@@ -22,12 +22,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::deaf::Waiting;
 use super::{
     Answer, BETWEEN_REQUESTS, HEAD_PATIENCE, MAX_HEAD, MAX_HEADERS, Proxy, Site, gateway, guard,
     plain,
 };
 use crate::action::Via;
-use crate::listen::Closing;
+use crate::listen::{Closing, DEAF};
 use crate::pipeline::{Caller, Distrust, Provider};
 use crate::upstream::Destination;
 
@@ -204,9 +205,15 @@ async fn two<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let waiting = Waiting::at_most(DEAF);
+    let answers = waiting.clone();
     let service = service_fn(move |request| {
         let (proxy, inside, sni) = (Arc::clone(&proxy), inside.clone(), sni.clone());
-        async move { Ok::<_, Infallible>(request_inside(proxy, request, inside, true, sni).await) }
+        let answers = answers.clone();
+        async move {
+            let answer = request_inside(proxy, request, inside, true, sni).await;
+            Ok::<_, Infallible>(answer.map(|body| answers.watch(body)))
+        }
     });
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -220,6 +227,10 @@ async fn two<S>(
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        () = waiting.too_long() => {
+            tracing::debug!("a client took nothing of its answer: its connection is given up");
+            return;
+        }
         () = closing.closed() => {
             serving.as_mut().graceful_shutdown();
             serving.await

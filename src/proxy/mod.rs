@@ -6,6 +6,7 @@
 pub mod access;
 pub mod authority;
 mod carry;
+mod deaf;
 mod gateway;
 mod guard;
 mod intercept;
