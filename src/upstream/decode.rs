@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use thiserror::Error;
+use zstd::stream::raw::{InBuffer, Operation as _, OutBuffer};
 
 /// No answer unfolds to more than so many times what came of it, and a little: pictures are
 /// compressed already, and one piece of a bomb must not fill the memory before anybody can count.
@@ -67,7 +68,57 @@ enum Inner {
     Gzip(Box<flate2::write::MultiGzDecoder<Sink>>),
     Deflate(Box<flate2::write::ZlibDecoder<Sink>>),
     Brotli(Box<brotli::DecompressorWriter<Sink>>),
-    Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
+    Zstd(Box<Zstd>),
+}
+
+/// The library's own writer forgets a frame's end where it is reached while flushing, so its parts
+/// are driven here.
+struct Zstd {
+    raw: zstd::stream::raw::Decoder<'static>,
+    buffer: Box<[u8]>,
+    /// Nothing has come since the end of a frame; another may follow.
+    ended: bool,
+    sink: Sink,
+}
+
+impl Zstd {
+    fn new() -> io::Result<Zstd> {
+        Ok(Zstd {
+            raw: zstd::stream::raw::Decoder::new()?,
+            buffer: vec![0; 64 << 10].into(),
+            ended: false,
+            sink: Sink::default(),
+        })
+    }
+
+    fn feed(&mut self, chunk: &[u8]) -> io::Result<()> {
+        let mut input = InBuffer::around(chunk);
+        while input.pos() < chunk.len() {
+            if self.ended {
+                self.raw.reinit()?;
+            }
+            loop {
+                let mut output = OutBuffer::around(&mut self.buffer[..]);
+                self.ended = self.raw.run(&mut input, &mut output)? == 0;
+                let (came, full) = (output.pos(), output.pos() == output.capacity());
+                self.sink.write_all(&self.buffer[..came])?;
+                if self.ended || !full {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        match self.ended {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "incomplete frame",
+            )),
+        }
+    }
 }
 
 impl Decoder {
@@ -97,8 +148,7 @@ impl Decoder {
                 ))),
             ),
             "zstd" => {
-                let decoder = zstd::stream::write::Decoder::new(Sink::default())
-                    .map_err(|error| Undecodable::Broken("zstd", error))?;
+                let decoder = Zstd::new().map_err(|error| Undecodable::Broken("zstd", error))?;
                 ("zstd", Inner::Zstd(Box::new(decoder)))
             }
             _ => return Err(Undecodable::Unknown(encoding)),
@@ -116,7 +166,7 @@ impl Decoder {
             Inner::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
             Inner::Deflate(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
             Inner::Brotli(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
-            Inner::Zstd(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Inner::Zstd(decoder) => decoder.feed(chunk),
         };
         self.outcome(written)
     }
@@ -130,8 +180,7 @@ impl Decoder {
             Inner::Gzip(decoder) => decoder.try_finish(),
             Inner::Deflate(decoder) => decoder.try_finish(),
             Inner::Brotli(decoder) => decoder.close(),
-            // It decodes block by block, and does not tell the last one.
-            Inner::Zstd(_) => Ok(()),
+            Inner::Zstd(decoder) => decoder.finish(),
         };
         whole.map_err(|error| Undecodable::Broken(self.name, error))
     }
@@ -151,7 +200,7 @@ impl Decoder {
             Inner::Gzip(decoder) => decoder.get_mut(),
             Inner::Deflate(decoder) => decoder.get_mut(),
             Inner::Brotli(decoder) => decoder.get_mut(),
-            Inner::Zstd(decoder) => decoder.get_mut(),
+            Inner::Zstd(decoder) => &mut decoder.sink,
         }
     }
 }
@@ -211,6 +260,7 @@ mod tests {
                     .flat_map(|chunk| decoder.feed(chunk).unwrap())
                     .collect();
                 assert!(got == plain, "{encoding} in pieces of {cut}");
+                decoder.finish().unwrap();
             }
         }
     }
@@ -218,14 +268,48 @@ mod tests {
     #[test]
     fn what_ends_too_soon_is_not_whole() {
         let plain: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
-        for encoding in ["gzip", "br"] {
+        for encoding in ["gzip", "deflate", "br", "zstd"] {
             let coded = encoded(encoding, &plain);
-            for end in [coded.len() / 2, coded.len() - 1, coded.len()] {
+            for end in [1, coded.len() / 2, coded.len() - 1, coded.len()] {
                 let mut decoder = Decoder::of(encoding).unwrap().unwrap();
                 decoder.feed(&coded[..end]).unwrap();
                 let whole = end == coded.len();
                 assert_eq!(decoder.finish().is_ok(), whole, "{encoding} to {end}");
             }
+        }
+    }
+
+    /// Lengths about those of the decoder's own buffers, where an end is most easily missed.
+    #[test]
+    fn an_end_is_known_whatever_the_length() {
+        let plain: Vec<u8> = (0..70_000u32).map(|n| (n % 251) as u8).collect();
+        for encoding in ["gzip", "deflate", "br", "zstd"] {
+            for length in [
+                0,
+                1,
+                32 << 10,
+                (64 << 10) - 1,
+                64 << 10,
+                (64 << 10) + 1,
+                70_000,
+            ] {
+                let coded = encoded(encoding, &plain[..length]);
+                let mut decoder = Decoder::of(encoding).unwrap().unwrap();
+                let got = decoder.feed(&coded).unwrap();
+                assert!(got == plain[..length], "{encoding}, {length}");
+                assert!(decoder.finish().is_ok(), "{encoding}, {length}");
+            }
+        }
+        // Two frames are one answer, and half a second one is half an answer.
+        let frame = encoded("zstd", &plain);
+        let two = [frame.clone(), frame.clone()].concat();
+        for (end, whole) in [(two.len(), true), (two.len() - 1, false)] {
+            let mut decoder = Decoder::of("zstd").unwrap().unwrap();
+            let got = decoder.feed(&two[..end]).unwrap();
+            assert_eq!(
+                (got.len() == 140_000, decoder.finish().is_ok()),
+                (whole, whole)
+            );
         }
     }
 
