@@ -31,6 +31,19 @@ impl Outbound {
     }
 }
 
+impl Outbound {
+    /// The same bytes again, where they are in hand and none has gone.
+    pub(super) fn copy(&self) -> Option<Outbound> {
+        match self {
+            Outbound::Pieces { pieces, left } => Some(Outbound::Pieces {
+                pieces: pieces.clone(),
+                left: *left,
+            }),
+            Outbound::Passing(_) => None,
+        }
+    }
+}
+
 impl From<Rope> for Outbound {
     fn from(rope: Rope) -> Outbound {
         Outbound::Pieces {

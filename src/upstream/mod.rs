@@ -158,7 +158,8 @@ impl Upstream {
     /// Sends one request and waits for the head of its answer. `request` is in origin form; its
     /// Host header is set here.
     ///
-    /// A connection that turns out to be closed before a byte was written is replaced, once.
+    /// A connection that turns out to be closed before a byte was written is replaced, once; so is
+    /// one whose other side declines the request before it looks at it.
     ///
     /// # Errors
     /// [`SendError`], which says whether anything may have reached the provider.
@@ -187,7 +188,8 @@ impl Upstream {
                 Err(_) => return Err(late(Sent::Unknown)),
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(Exchange::Unsent(again))) => request = *again,
-                Ok(Err(Exchange::Refused(message))) => {
+                Ok(Err(Exchange::Refused(Some(again), _))) if !fresh => request = *again,
+                Ok(Err(Exchange::Refused(_, message))) => {
                     return Err(SendError::not_sent(FailureKind::Overloaded, message));
                 }
                 Ok(Err(Exchange::Lost(message))) => {
@@ -211,12 +213,25 @@ impl Upstream {
         match taken {
             Taken::One(mut leased) => match leased.one.send(request).await {
                 Ok(response) => Ok(response.map(|body| Inbound::new(body, leased))),
-                Err(mut error) => Err(Exchange::of(error.take_message(), &error.into_error(), to)),
+                Err(mut error) => Err(Exchange::of(
+                    error.take_message(),
+                    None,
+                    &error.into_error(),
+                    to,
+                )),
             },
-            Taken::Two(mut sender) => match sender.try_send_request(request).await {
-                Ok(response) => Ok(response.map(Inbound::shared)),
-                Err(mut error) => Err(Exchange::of(error.take_message(), &error.into_error(), to)),
-            },
+            Taken::Two(mut sender) => {
+                let copy = copy(&request);
+                match sender.try_send_request(request).await {
+                    Ok(response) => Ok(response.map(Inbound::shared)),
+                    Err(mut error) => Err(Exchange::of(
+                        error.take_message(),
+                        copy,
+                        &error.into_error(),
+                        to,
+                    )),
+                }
+            }
         }
     }
 }
@@ -225,18 +240,25 @@ impl Upstream {
 enum Exchange {
     /// Not one byte was written.
     Unsent(Box<Request<Outbound>>),
-    /// Written, and declined before anybody looked at it (RFC 9113, 8.7).
-    Refused(String),
+    /// Written, and declined before anybody looked at it (RFC 9113, 8.7): the request once more,
+    /// where it is all in hand.
+    Refused(Option<Box<Request<Outbound>>>, String),
     Lost(String),
 }
 
 impl Exchange {
-    fn of(unsent: Option<Request<Outbound>>, error: &hyper::Error, to: &Destination) -> Exchange {
+    fn of(
+        unsent: Option<Request<Outbound>>,
+        copy: Option<Request<Outbound>>,
+        error: &hyper::Error,
+        to: &Destination,
+    ) -> Exchange {
         match unsent {
             Some(request) => Exchange::Unsent(Box::new(request)),
-            None if is_refused(error) => {
-                Exchange::Refused(format!("{to} takes no further request on this connection"))
-            }
+            None if is_refused(error) => Exchange::Refused(
+                copy.map(Box::new),
+                format!("{to} takes no further request on this connection"),
+            ),
             None => Exchange::Lost(format!(
                 "the connection to {to} broke before an answer came: {error}"
             )),
@@ -244,14 +266,25 @@ impl Exchange {
     }
 }
 
-/// Whether the other side says that it has not processed the request, and will not.
+/// The request once more, where its body is in hand: its bytes are shared.
+fn copy(request: &Request<Outbound>) -> Option<Request<Outbound>> {
+    let body = request.body().copy()?;
+    let mut copy = Request::new(body);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// Whether the other side says that it has not processed the request, and will not: of this one
+/// alone, or with a GOAWAY that names an earlier request as the last (RFC 9113, 6.8). Those that it
+/// has begun end otherwise when their connection ends.
 fn is_refused(error: &hyper::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.is_reset()
-                && error.is_remote()
-                && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let alone = || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (error.is_go_away() || alone());
         }
         cause = error.source();
     }

@@ -284,6 +284,7 @@ async fn what_is_never_reached_costs_nothing() {
 
 mod two {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -295,11 +296,15 @@ mod two {
     /// The streams of a client are odd, and its first request is on the first.
     const RESET_REFUSED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
     const RESET_INTERNAL: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2];
-    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    /// With the last stream that was looked at, and a reason: none, or too many calls.
+    const GOAWAY_BEFORE: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const GOAWAY_BEFORE_CALM: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    const GOAWAY_BEGUN: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    const GOAWAY_BEGUN_CALM: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 11];
     const NONSENSE: &[u8] = &[0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
 
-    /// A provider that speaks HTTP/2 over TLS, and answers each request with `frames`.
-    async fn provider(frames: &'static [u8], close: bool) -> (u16, String) {
+    /// A provider that speaks HTTP/2 over TLS, answers each request with `frames` and counts them.
+    async fn provider(frames: &'static [u8], close: bool) -> (u16, String, Arc<AtomicUsize>) {
         let key = rcgen::KeyPair::generate().unwrap();
         let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
@@ -318,8 +323,11 @@ mod two {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
+                let count = Arc::clone(&count);
                 let Ok(mut tls) = acceptor.accept(tcp).await else {
                     continue;
                 };
@@ -337,6 +345,7 @@ mod two {
                         let _ = tls.read_exact(&mut body).await;
                         let ends = head[4] & 1 == 1 && matches!(head[3], 0 | 1);
                         if ends {
+                            count.fetch_add(1, Ordering::Relaxed);
                             let _ = tls.write_all(frames).await;
                             if close {
                                 let _ = tls.shutdown().await;
@@ -347,11 +356,12 @@ mod two {
                 });
             }
         });
-        (port, certificate.pem())
+        (port, certificate.pem(), asked)
     }
 
-    async fn outcome(frames: &'static [u8], close: bool) -> Value {
-        let (port, pem) = provider(frames, close).await;
+    /// The attempt, and how often it was sent.
+    async fn outcome(frames: &'static [u8], close: bool) -> (Value, usize) {
+        let (port, pem, asked) = provider(frames, close).await;
         let folder = tempfile::TempDir::new().unwrap();
         let roots = folder.path().join("roots.pem");
         std::fs::write(&roots, pem).unwrap();
@@ -371,27 +381,40 @@ mod two {
         nothing_is_held(&rig).await;
         let mut decisions = rig.decisions(1).await;
         assert_eq!(decisions.len(), 1);
-        decisions.remove(0)["attempts"][0].take()
+        assert_eq!(decisions[0]["attempts"].as_array().unwrap().len(), 1);
+        let attempt = decisions.remove(0)["attempts"][0].take();
+        (attempt, asked.load(Ordering::Relaxed))
     }
 
-    /// RFC 9113, 8.7: what was refused was not processed.
+    /// RFC 9113, 8.7 and 6.8: what was refused, or comes after the last that was looked at, was not
+    /// processed. It is sent once more, on another connection.
     #[tokio::test]
-    async fn a_stream_that_was_refused_has_cost_nothing() {
-        let attempt = outcome(RESET_REFUSED, false).await;
-        assert_eq!(attempt["failure"]["sent"], "not_sent", "{attempt}");
-        assert_eq!(attempt["billed"], "no");
+    async fn a_request_that_was_not_looked_at_has_cost_nothing() {
+        for (frames, close) in [
+            (RESET_REFUSED, false),
+            (GOAWAY_BEFORE, true),
+            (GOAWAY_BEFORE_CALM, true),
+            (GOAWAY_BEFORE, false),
+        ] {
+            let (attempt, asked) = outcome(frames, close).await;
+            assert_eq!(attempt["outcome"], "failed", "{frames:?}: {attempt}");
+            assert_eq!(attempt["failure"]["sent"], "not_sent", "{attempt}");
+            assert_eq!((&attempt["billed"], asked), (&"no".into(), 2));
+        }
     }
 
     #[tokio::test]
     async fn a_stream_or_a_connection_that_breaks_is_unknown() {
         for (frames, close) in [
             (RESET_INTERNAL, false),
-            (GOAWAY, true),
+            (GOAWAY_BEGUN, true),
+            (GOAWAY_BEGUN_CALM, true),
             (NONSENSE, false),
             (&[], true),
         ] {
-            let attempt = outcome(frames, close).await;
+            let (attempt, asked) = outcome(frames, close).await;
             assert_eq!(attempt["outcome"], "unknown", "{frames:?}: {attempt}");
+            assert_eq!(asked, 1, "what may have been billed is not sent again");
         }
     }
 }
