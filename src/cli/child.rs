@@ -88,7 +88,7 @@ pub struct Ran {
 
 /// Runs `command` (its name, then its arguments) in our environment with `changes` made to it, on
 /// our own input and outputs, and waits for its end. With `watch`, its connections are looked at
-/// four times a second.
+/// again and again, at most a hundred times a second.
 ///
 /// SIGTERM, SIGHUP, SIGINT and SIGQUIT are sent on and do not end us before the command. What a
 /// terminal sends has reached the command already, being in our group, and is not sent twice.

@@ -177,13 +177,13 @@ async fn known_addresses(settings: &Settings, sim: bool) -> std::collections::Ha
         .iter()
         .filter(|provider| !provider.dialects.is_empty())
         .flat_map(|provider| &provider.hosts);
-    for host in lookups {
-        let looked_up = tokio::time::timeout(
-            std::time::Duration::from_millis(300),
-            dial::resolve(host, 443),
-        )
-        .await;
-        if let Ok(Ok(addresses)) = looked_up {
+    // All at once: a name server that does not answer holds the command up once and not per name.
+    let lookups = lookups.map(|host| {
+        let looked_up = dial::resolve(host, 443);
+        tokio::time::timeout(std::time::Duration::from_millis(300), looked_up)
+    });
+    for addresses in futures_util::future::join_all(lookups).await {
+        if let Ok(Ok(addresses)) = addresses {
             known.extend(addresses);
         }
     }

@@ -4,6 +4,10 @@
 //! command's processes, their sockets, and where these lead. A table of sockets is read first, and
 //! processes are only looked through when it holds a connection that was not there before, so that
 //! an idle look costs two small files.
+//!
+//! A connection that came and went between two looks is not found. What the kernel keeps of it for
+//! a minute afterwards (`TIME_WAIT`) names no process: it may as well have been ours, or another
+//! program's, and nobody is accused of it. So looks are as close together as they are cheap.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -12,9 +16,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::Instant;
 
-const EVERY: Duration = Duration::from_millis(250);
+/// Between two looks there is at least the shorter pause and at most the longer one. A TLS
+/// connection on which anything was asked lives for three round trips at the least.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// Within these bounds a pause is so many times as long as the look before it: a hundredth of a
+/// processor goes into looking.
+const REST: u32 = 100;
 const HTTPS: u16 = 443;
 /// Bounds on one look, for machines with very much of everything.
 const MOST_TABLE_BYTES: u64 = 4 << 20;
@@ -66,18 +75,16 @@ pub fn bypasses(pid: u32, watch: &Watch) -> HashSet<Bypass> {
 pub(super) struct Watcher {
     pid: Option<u32>,
     watch: Option<Watch>,
-    ticks: Interval,
+    next: Instant,
     seen: Seen,
 }
 
 impl Watcher {
     pub(super) fn new(pid: Option<u32>, watch: Option<Watch>) -> Watcher {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Watcher {
             pid,
             watch,
-            ticks,
+            next: Instant::now(),
             seen: Seen::default(),
         }
     }
@@ -87,13 +94,21 @@ impl Watcher {
         let (Some(pid), Some(watch)) = (self.pid, &self.watch) else {
             return std::future::pending().await;
         };
-        self.ticks.tick().await;
+        tokio::time::sleep_until(self.next).await;
+        let begun = Instant::now();
         self.seen.look(pid, watch);
+        self.next = Instant::now() + pause(begun.elapsed());
     }
 
     pub(super) fn into_seen(self) -> Vec<Bypass> {
         self.seen.found
     }
+}
+
+/// How long to wait after a look that took so long.
+fn pause(look: Duration) -> Duration {
+    let (shortest, longest) = PAUSES;
+    look.saturating_mul(REST).clamp(shortest, longest)
 }
 
 #[derive(Default)]
@@ -310,6 +325,19 @@ mod tests {
         }
         assert_eq!(connection(""), None);
         assert_eq!(connection("1: 2 04030201:01BB 01"), None);
+    }
+
+    #[test]
+    fn looks_are_as_close_together_as_they_are_cheap() {
+        for (look, rest) in [(0, 10), (50, 10), (300, 30), (2_000, 200), (40_000, 250)] {
+            let waited = pause(Duration::from_micros(look));
+            assert_eq!(
+                waited,
+                Duration::from_millis(rest),
+                "after {look} microseconds"
+            );
+        }
+        assert_eq!(pause(Duration::MAX), PAUSES.1);
     }
 
     #[test]
