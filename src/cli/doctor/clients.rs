@@ -2,6 +2,11 @@
 //!
 //! Who reads which variable differs by library and not only by language, so the usual libraries of
 //! a language are asked one by one, where they are installed.
+//!
+//! Python, Node and curl are asked by the tests. The others were asked by hand, in November 2026:
+//! Ruby 3.1, Go 1.19, Deno 2.9 and Bun 1.4 come through; PHP 8.2's curl and wget 1.21 refuse the
+//! certificate, PHP's streams and Java 17 pass by; the cures named here bring wget, PHP's curl and
+//! Java through.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -180,8 +185,10 @@ pub(super) const RUNTIMES: &[Runtime] = &[
             name: "HttpClient",
             program: Some(("Probe.java", include_str!("Probe.java"))),
             arguments: &["{program}", "{url}"],
-            bypass: "Java reads no proxy variables: start it with -Dhttps.proxyHost, -Dhttps.proxyPort and a \
-                     -Djavax.net.ssl.trustStore that holds the certificate of `pixtoll ca path`, or give it a base URL",
+            bypass: "Java reads no proxy variables: give it a base URL, or import the certificate (keytool -importcert -noprompt \
+                     -alias pixtoll -file \"$(pixtoll ca path)\" -keystore pixtoll.p12 -storepass changeit) and start it with \
+                     -Dhttps.proxyHost, -Dhttps.proxyPort, -Djavax.net.ssl.trustStore=pixtoll.p12 and \
+                     -Djavax.net.ssl.trustStorePassword=changeit",
             ..USUAL
         }],
         shim: false,
