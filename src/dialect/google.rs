@@ -13,6 +13,7 @@ mod gemini;
 mod imagen;
 mod path;
 mod predictions;
+mod safety;
 mod size;
 
 pub(super) use gemini::Gemini;

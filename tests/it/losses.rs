@@ -36,7 +36,6 @@ const LOST: [(&str, &[&str]); 4] = [
             "extra",
             "negative_prompt",
             "quality",
-            "safety",
             "seed",
             "steps",
         ],
@@ -94,6 +93,26 @@ async fn a_field_that_must_be_kept_keeps_the_call_from_going_there() {
                 "{model} {field}: {decision:#}"
             );
         }
+    }
+}
+
+/// A rule that moves what moderation refused insists on it.
+#[tokio::test]
+async fn a_degree_of_moderation_goes_along_where_there_is_a_word_for_it() {
+    let more = ", safety = \"strict\", keep = { \"safety\" }";
+    for (model, goes) in [
+        ("google/gemini-nano-banana-2.1", true),
+        ("bfl/flux-2-pro", true),
+        ("stability/sd3.5-medium", false),
+    ] {
+        let rig = Rig::with_rule(&rule(model, more)).await;
+        let answer = rig.generate(&crate::harness::cat("a boat")).await;
+        assert_eq!(answer.status(), 200, "{model}: {}", answer.text());
+        let (provider, _) = model.split_once('/').unwrap();
+        let bills = rig.sim().bills();
+        assert_eq!(bills[0].provider == provider, goes, "{model}: {bills:?}");
+        let decision = rig.decisions(1).await.remove(0);
+        assert!(!lost(&decision).contains(&"safety"), "{decision:#}");
     }
 }
 

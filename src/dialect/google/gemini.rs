@@ -13,13 +13,12 @@ use super::super::{
 };
 use super::path::{self, Path};
 use super::{
-    INERT_QUERY, KEY, QUERY, batch, camel, chunks, contents, error, fields_at, object, size,
-    unsupported, within,
+    INERT_QUERY, KEY, QUERY, batch, camel, chunks, contents, error, fields_at, object, safety,
+    size, unsupported, within,
 };
 use crate::bill::Usage;
 use crate::image::{
-    Aspect, FailureKind, Format, ImageRequest, ImageResponse, ModelId, Operation, Safety, Size,
-    Tier,
+    Aspect, FailureKind, Format, ImageRequest, ImageResponse, ModelId, Operation, Size, Tier,
 };
 use crate::wire::json::{self, Node};
 use crate::wire::{Message, Reply, ReplyHead, RequestHead, Rope};
@@ -90,6 +89,7 @@ impl Dialect for Gemini {
         if let Some(tier) = fields.word("serviceTier", tier)? {
             request.tier = tier;
         }
+        safety::read(&mut request, &mut fields);
         read_config(&mut request, &node, body)?;
         request.extra.extend(fields.rest());
         Ok(request)
@@ -290,10 +290,6 @@ fn refuse_what_has_no_word(request: &ImageRequest) -> Result<(), Unsupported> {
         ("style", request.style.is_some()),
         ("quality", request.quality.is_some()),
         ("background", request.background.is_some()),
-        (
-            "safety",
-            !matches!(request.safety, None | Some(Safety::Default)),
-        ),
         ("tier", request.tier == Tier::Batch),
     ];
     if let Some((field, _)) = said.into_iter().find(|(_, said)| *said) {
@@ -310,7 +306,7 @@ fn refuse_what_has_no_word(request: &ImageRequest) -> Result<(), Unsupported> {
 }
 
 fn write_fields(request: &ImageRequest) -> Result<Map<String, Value>, Unsupported> {
-    let ours = [PLACE, QUERY, NAMED, STEP, CONFIG, "contents"];
+    let ours = [PLACE, QUERY, NAMED, STEP, CONFIG, safety::SPELT, "contents"];
     let mut fields: Map<String, Value> = request
         .extra
         .iter()
@@ -323,6 +319,8 @@ fn write_fields(request: &ImageRequest) -> Result<Map<String, Value>, Unsupporte
         Tier::Standard | Tier::Batch => None,
     };
     fields.extend(tier.map(|word| ("serviceTier".to_owned(), word.into())));
+    let settings = safety::write(request);
+    fields.extend(settings.map(|settings| (safety::SETTINGS.to_owned(), settings)));
     let spelt = request.extra.get(CONFIG).and_then(Value::as_object);
     let mut config = spelt.cloned().unwrap_or_default();
     let modalities = match request.extra.get(NAMED) {

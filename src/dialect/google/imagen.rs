@@ -419,11 +419,17 @@ fn write_parameters(request: &ImageRequest) -> Result<Map<String, Value>, Unsupp
     output.extend(kind.map(|kind| ("mimeType".to_owned(), kind.into())));
     let percent = request.compression;
     output.extend(percent.map(|percent| ("compressionQuality".to_owned(), percent.into())));
-    let safety = request.safety.map(|safety| match safety {
-        Safety::Strict => "block_low_and_above",
-        Safety::Default => "block_medium_and_above",
-        Safety::Relaxed => "block_only_high",
-    });
+    let safety = match (request.safety, path::is_vertex(request)) {
+        (Some(Safety::Strict), _) => Some("block_low_and_above"),
+        (Some(Safety::Default), true) => Some("block_medium_and_above"),
+        (Some(Safety::Relaxed), true) => Some("block_only_high"),
+        (Some(Safety::Relaxed), false) => {
+            let why = "the Gemini API takes the strictest setting alone";
+            return Err(unsupported("safety", why));
+        }
+        // What nobody asks for otherwise: the Gemini API would refuse the word.
+        (Some(Safety::Default), false) | (None, _) => None,
+    };
     let mut put = |name: &str, value: Option<Value>| {
         fields.extend(value.map(|value| (name.to_owned(), value)));
     };

@@ -237,3 +237,29 @@ fn counts_are_told_apart_as_far_as_the_answer_does() {
     );
     assert_eq!(paid.reported, Some(crate::money::Usd::ZERO));
 }
+
+/// Safety is the caller's wish in one word, and each format's own words for it.
+#[test]
+fn a_degree_of_moderation_is_worded_for_each_of_the_two_apis() {
+    use crate::image::Safety;
+    let imagen = by_name("imagen").unwrap();
+    let worded = |place: &str, safety| {
+        let mut request = ImageRequest::new(ModelId::new("google", "imagen-4.0-generate-001"), "a");
+        request.extra.insert(PLACE.to_owned(), place.into());
+        request.safety = Some(safety);
+        let message = imagen.write_request(&request).map_err(|why| why.field)?;
+        let body: Value = serde_json::from_slice(&message.body.to_bytes()).unwrap();
+        Ok::<_, &str>(body["parameters"]["safetySetting"].clone())
+    };
+    let vertex = "/v1/projects/p/locations/us-central1/publishers/google";
+    for (place, safety, expected) in [
+        (vertex, Safety::Strict, Ok(json!("block_low_and_above"))),
+        (vertex, Safety::Default, Ok(json!("block_medium_and_above"))),
+        (vertex, Safety::Relaxed, Ok(json!("block_only_high"))),
+        ("/v1beta", Safety::Strict, Ok(json!("block_low_and_above"))),
+        ("/v1beta", Safety::Default, Ok(Value::Null)),
+        ("/v1beta", Safety::Relaxed, Err("safety")),
+    ] {
+        assert_eq!(worded(place, safety), expected, "{place} {safety:?}");
+    }
+}

@@ -47,6 +47,20 @@ const VERTEX_CONFIG: &[&str] = &[
     "prominentPeople",
     "imageOutputOptions",
 ];
+const CATEGORIES: &[&str] = &[
+    "HARM_CATEGORY_HARASSMENT",
+    "HARM_CATEGORY_HATE_SPEECH",
+    "HARM_CATEGORY_SEXUALLY_EXPLICIT",
+    "HARM_CATEGORY_DANGEROUS_CONTENT",
+    "HARM_CATEGORY_CIVIC_INTEGRITY",
+];
+const THRESHOLDS: &[&str] = &[
+    "BLOCK_LOW_AND_ABOVE",
+    "BLOCK_MEDIUM_AND_ABOVE",
+    "BLOCK_ONLY_HIGH",
+    "BLOCK_NONE",
+    "OFF",
+];
 /// What the model says beside its picture where words are asked for.
 const WORDS: &str = "Here is your image.";
 const WORDS_TOKENS: u64 = 8;
@@ -115,6 +129,21 @@ fn modalities(body: &Value) -> Option<Vec<String>> {
     (!list.is_empty()).then(|| words.map(str::to_ascii_uppercase).collect())
 }
 
+/// Names are those of an enumeration: another one is no value of it.
+fn moderation(settings: &Value) -> Result<(), String> {
+    for setting in settings.as_array().into_iter().flatten() {
+        for (field, known) in [("category", CATEGORIES), ("threshold", THRESHOLDS)] {
+            let named = setting[field].as_str().unwrap_or_default();
+            if !known.contains(&named) {
+                return Err(format!(
+                    "Invalid value at 'safety_settings[0].{field}': \"{named}\""
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn read(path: &Path<'_>, model: &'static Gemini, body: &Value) -> Result<Ask, String> {
     let config = &body["generationConfig"];
     let picture = &config["imageConfig"];
@@ -132,6 +161,7 @@ fn read(path: &Path<'_>, model: &'static Gemini, body: &Value) -> Result<Ask, St
     {
         return Err("Multiple candidates is not enabled for this model".to_owned());
     }
+    moderation(&body["safetySettings"])?;
     let (texts, images) = parts(body)?;
     let word = |name: &str| picture[name].as_str();
     let (pixels, image_tokens) = model.size(word("aspectRatio"), word("imageSize"))?;

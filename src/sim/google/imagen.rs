@@ -35,6 +35,9 @@ const VERTEX_PARAMETERS: &[&str] = &[
     "editConfig",
 ];
 
+/// All that the Gemini API takes for `safetySetting`.
+const STRICTEST: &str = "block_low_and_above";
+
 /// A valid call.
 #[derive(Debug)]
 struct Ask {
@@ -99,6 +102,10 @@ fn read(path: &Path<'_>, model: &'static Imagen, body: &Value) -> Result<Ask, St
     let pixels = model
         .pixels(word("aspectRatio", "1:1"), word("sampleImageSize", "1K"))
         .ok_or("aspectRatio or sampleImageSize is not supported by this model")?;
+    let safety = parameters["safetySetting"].as_str();
+    if safety.is_some_and(|word| !path.vertex && !word.eq_ignore_ascii_case(STRICTEST)) {
+        return Err(format!("Only {STRICTEST} is supported for safetySetting."));
+    }
     let output = &parameters["outputOptions"];
     let format = match output["mimeType"].as_str().unwrap_or("image/png") {
         "image/png" => Format::Png,

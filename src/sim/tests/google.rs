@@ -193,6 +193,18 @@ async fn google_refuses_what_is_wrong_and_a_key_is_recorded_as_its_digest() {
             .await
             .contains("personGeneration")
     );
+    for (field, word) in [
+        ("category", "HARM_CATEGORY_RUDE"),
+        ("threshold", "BLOCK_SOME"),
+    ] {
+        let setting =
+            json!({"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF", field: word});
+        let mut ask = drawing(json!({}));
+        ask["safetySettings"] = json!([setting]);
+        let got = send(&sim, post(&path, &ask)).await.unwrap();
+        assert_eq!(got.status, 400);
+        assert!(got.json().to_string().contains(word), "{}", got.json());
+    }
     let keyed = |path: String| {
         Request::post(path)
             .header("host", "generativelanguage.googleapis.com")
