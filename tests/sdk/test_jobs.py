@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 
 def nano(decisions):
     return round(sum(decision["cost"] or 0 for decision in decisions) * 1_000_000_000)
@@ -25,6 +27,63 @@ def test_fal_raises_its_own_error_for_a_job_that_was_stopped(rig):
     assert rig.sim.bills() == []
     (decision,) = rig.decisions()
     assert decision["error"]["kind"] == "safety"
+
+
+ELSEWHERE = 'return { on_request = function(call) return call:route("openai/gpt-image-2") end }'
+
+
+def drawn_elsewhere(rig):
+    """One picture was bought for both calls, and not where the app asked."""
+    (bill,) = rig.sim.bills()
+    first, second = rig.decisions()
+    assert first["answered"]["model"] == "openai/gpt-image-2" and second["cache"]["status"] == "hit"
+    return bill["provider"] == "openai" and rig.booked() == bill["nano_usd"]
+
+
+def test_what_another_provider_draws_is_fals_own_answer(rig):
+    rig.rule('return { on_request = function(call) return call:route("bfl/flux-2-pro") end }')
+    first, second, at_once = rig.python("fal_jobs.py")
+    assert first["png"] and second["png"] and at_once["png"]
+    assert first["last"] == second["last"] == "Completed" and first["id"] != second["id"]
+    (bill,) = rig.sim.bills()
+    assert bill["provider"] == "bfl" and rig.booked() == bill["nano_usd"]
+    assert [decision["cache"]["status"] for decision in rig.decisions()] == ["miss", "hit", "hit"]
+
+
+def test_what_another_provider_draws_is_replicates_own_answer(rig):
+    rig.rule(ELSEWHERE)
+    ran, polled = rig.python("replicate_run.py")
+    assert ran == {"png": True} and polled == {"status": "succeeded", "pictures": 1}
+    assert drawn_elsewhere(rig)
+
+
+def test_what_another_provider_draws_is_bfls_own_answer(rig):
+    rig.rule(ELSEWHERE)
+    first, second = rig.python("bfl_requests.py")
+    assert first["status"] == second["status"] == "Ready" and first["png"] and second["png"]
+    assert drawn_elsewhere(rig)
+
+
+@pytest.mark.parametrize(
+    "behaviour, raised, status",
+    [("auth", "ReplicateError", 401), ("quota", "ReplicateError", 402), ("safety", "ModelError", "failed")],
+)
+def test_replicate_raises_its_own_error(rig, behaviour, raised, status):
+    rig.sim.script("replicate", behaviour)
+    (told,) = rig.python("replicate_error.py")
+    assert (told["type"], told["status"]) == (raised, status) and told["says"]
+    (decision,) = rig.decisions()
+    assert decision["error"]["kind"] == behaviour and decision["error"]["by"] == "provider"
+    assert rig.sim.bills() == []
+    # Whether Replicate charges for what moderation stops is nowhere said, so that is no zero.
+    assert (rig.booked() > 0) == (behaviour == "safety")
+
+
+def test_a_rules_refusal_is_replicates_own_error(rig):
+    rig.rule('return { on_request = function(call) return call:refuse("no duels") end }')
+    (told,) = rig.python("replicate_error.py")
+    assert (told["type"], told["status"]) == ("ReplicateError", 403) and "no duels" in told["says"]
+    assert rig.sim.requests() == []
 
 
 def test_replicate_runs_and_polls(rig):

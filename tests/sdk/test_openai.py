@@ -137,9 +137,27 @@ def test_chat_and_models_pass_untouched(rig):
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_libraries_that_know_nothing_of_images(rig, library):
     first, second = rig.python("plain_generate.py", library)
-    assert first["status"] == second["status"] == 200
+    assert first["status"] == second["status"] == 200 and first["png"] and second["png"]
     assert "hit" not in first["cache"] and "hit" in second["cache"]
     assert len(rig.sim.bills()) == 1
+
+
+@pytest.mark.parametrize("library, raised", [("requests", "HTTPError"), ("httpx", "HTTPStatusError")])
+def test_an_error_is_what_their_own_check_raises(rig, library, raised):
+    rig.sim.script("openai", "quota", "retired")
+    spent, gone = rig.python("plain_generate.py", library)
+    assert spent == {"error": raised, "status": 429, "code": "insufficient_quota"}
+    assert gone == {"error": raised, "status": 404, "code": "model_not_found"}
+    assert rig.sim.bills() == []
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+def test_what_another_provider_draws_for_them_is_openais_answer(rig, library):
+    rig.rule('return { on_request = function(call) return call:route("stability/sd3.5-medium") end }')
+    first, second = rig.python("plain_generate.py", library)
+    assert first["png"] and second["png"] and "hit" in second["cache"]
+    (bill,) = rig.sim.bills()
+    assert bill["provider"] == "stability" and rig.booked() == bill["nano_usd"]
 
 
 def test_curl(rig):

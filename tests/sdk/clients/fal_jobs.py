@@ -10,7 +10,7 @@ ARGUMENTS = {"prompt": "a brass compass", "image_size": "square_hd", "output_for
 
 def told(result):
     picture = urllib.request.urlopen(result["images"][0]["url"]).read()
-    return {"png": picture[:4] == b"\x89PNG", "images": len(result["images"]), "seed": result["seed"]}
+    return {"png": picture[:4] == b"\x89PNG", "images": len(result["images"]), "seed": result.get("seed")}
 
 
 for _ in range(2):
