@@ -341,6 +341,13 @@ impl Pipeline {
             request.stream = false;
         }
         request.delivery = delivery_for(&request, &row.capability.deliveries);
+        // A picture that is paid for must reach its caller.
+        let wants_url = call.asked.delivery == Delivery::Url;
+        if wants_url && request.delivery != Delivery::Url && self.policy.public_url.is_none() {
+            return Err(format!(
+                "{model}: it gives no URLs, the app wants one, and pixtoll has no address to serve it under (set public_url)"
+            ));
+        }
         let named = |why: String| format!("{model}: {why}");
         self.usable(call, &row.id, request.tier).map_err(named)?;
         let quote = row.quote_calls(&request);

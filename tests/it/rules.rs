@@ -305,6 +305,47 @@ async fn a_caller_that_wants_urls_gets_one_that_works() {
     assert!(rig.raw(&guess).await.starts_with("HTTP/1.1 404"));
 }
 
+/// Off loopback nobody knows by which name we are reached, unless it is configured.
+#[tokio::test]
+async fn no_picture_is_bought_that_could_not_be_handed_over() {
+    let lua = "return { on_request = function(call) return call:route('openai/gpt-image-2') end }";
+    let file = tempfile::Builder::new().suffix(".lua").tempfile().unwrap();
+    std::fs::write(file.path(), lua).unwrap();
+    let plugin = file.path().to_str().unwrap();
+    let body = json!({"input": {"prompt": "a fox"}}).to_string();
+    for (public, provider) in [
+        (None, "replicate"),
+        (Some("http://pixtoll.lan:8484"), "openai"),
+    ] {
+        let rig = Rig::with(|settings| {
+            settings.listen = vec![([0, 0, 0, 0], 0).into()];
+            settings.open = true;
+            settings.public_url = public.map(|url| pixtoll::config::Upstream {
+                tls: false,
+                host: url["http://".len()..url.len() - ":8484".len()].to_owned(),
+                port: 8484,
+            });
+            settings.plugins.push(PluginEntry::named(plugin));
+        })
+        .await;
+        let path = "/v1/models/black-forest-labs/flux-schnell/predictions";
+        let headers = [("prefer", "wait")];
+        let kind = "application/json";
+        let answer = rig
+            .call("api.replicate.com", path, &headers, kind, &body)
+            .await;
+        assert!(answer.status() < 300, "{}", answer.text());
+        let url = answer.json()["output"][0].as_str().unwrap().to_owned();
+        let bills = rig.sim().bills();
+        assert_eq!((bills.len(), bills[0].provider), (1, provider), "{bills:?}");
+        let decision = rig.decisions(1).await.remove(0).to_string();
+        match public {
+            None => assert!(decision.contains("set public_url"), "{decision}"),
+            Some(public) => assert!(url.starts_with(public), "{url}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_app_written_for_a_retired_model_works_again() {
     let asked = json!({"model": "dall-e-3", "prompt": "a fox", "size": "1792x1024", "style": "vivid",
