@@ -36,6 +36,13 @@ CREATE TABLE IF NOT EXISTS job_ends (
     question TEXT,
     PRIMARY KEY (provider, id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS job_homes (
+    provider TEXT NOT NULL,
+    id       TEXT NOT NULL,
+    owner    TEXT NOT NULL,
+    home     TEXT,
+    PRIMARY KEY (provider, id)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// A job that an app was told of.
@@ -57,6 +64,10 @@ pub struct KeptJob {
     pub line: Option<String>,
     /// Where the provider is asked about it next, as a URL; `None` where it takes more than one.
     pub question: Option<String>,
+    /// Where the process that keeps it is asked about it, as a URL; of a job of ours.
+    pub home: Option<String>,
+    /// That process lives, as far as was known when this was read.
+    pub lives: bool,
 }
 
 impl Ledger {
@@ -85,7 +96,14 @@ impl Ledger {
             .bind(job.id.clone())
             .bind(job.line.clone())
             .bind(job.question.clone());
-        database.run([row, end]).await
+        let sql = "INSERT OR REPLACE INTO job_homes (provider, id, owner, home) \
+                   VALUES (?1, ?2, ?3, ?4)";
+        let home = sqlx::query(sql)
+            .bind(job.provider.clone())
+            .bind(job.id.clone())
+            .bind(self.shared().journal.owner.to_string())
+            .bind(job.home.clone());
+        database.run([row, end, home]).await
     }
 
     /// Forgets the line of a job: it is in the decision log.
@@ -112,7 +130,18 @@ impl Ledger {
         };
         let row = forget("DELETE FROM jobs WHERE provider = ?1 AND id = ?2");
         let end = forget("DELETE FROM job_ends WHERE provider = ?1 AND id = ?2");
-        self.shared().database.run([row, end]).await
+        let home = forget("DELETE FROM job_homes WHERE provider = ?1 AND id = ?2");
+        self.shared().database.run([row, end, home]).await
+    }
+
+    /// One job that is kept.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn kept_job(&self, provider: &str, id: &str) -> Result<Option<KeptJob>, LedgerError> {
+        let living = self.shared().journal.living()?;
+        let one = Some((provider, id));
+        Ok(self.shared().database.jobs(one, &living).await?.pop())
     }
 
     /// The jobs that are kept, each with its attempt as far as the database has it.
@@ -121,7 +150,8 @@ impl Ledger {
     /// When the database fails.
     pub async fn kept_jobs(&self) -> Result<Vec<(KeptJob, Option<Row>)>, LedgerError> {
         let mut jobs = Vec::new();
-        for job in self.shared().database.jobs().await? {
+        let living = self.shared().journal.living()?;
+        for job in self.shared().database.jobs(None, &living).await? {
             let rows = self.rows(job.key.call).await?;
             let row = rows.into_iter().find(|row| row.hold.key() == job.key);
             jobs.push((job, row));
@@ -182,9 +212,19 @@ impl Database {
         self.sense("model", &text, ModelId::parse)
     }
 
-    async fn jobs(&self) -> Result<Vec<KeptJob>, LedgerError> {
+    /// All jobs, or one; `living` are the owners of journals whose processes live.
+    async fn jobs(
+        &self,
+        one: Option<(&str, &str)>,
+        living: &[Ulid],
+    ) -> Result<Vec<KeptJob>, LedgerError> {
         let failed = |error| self.error("a question about jobs", error);
-        let found = sqlx::query("SELECT * FROM jobs LEFT JOIN job_ends USING (provider, id)")
+        let sql = "SELECT * FROM jobs LEFT JOIN job_ends USING (provider, id) \
+                   LEFT JOIN job_homes USING (provider, id) \
+                   WHERE ?1 IS NULL OR provider = ?1 AND id = ?2";
+        let found = sqlx::query(sql)
+            .bind(one.map(|(provider, _)| provider.to_owned()))
+            .bind(one.map(|(_, id)| id.to_owned()))
             .fetch_all(self.readers())
             .await
             .map_err(failed)?;
@@ -195,6 +235,9 @@ impl Database {
             let attempt: i64 = row.try_get("attempt").map_err(failed)?;
             let asker: Option<Vec<u8>> = row.try_get("asker").map_err(failed)?;
             let at: i64 = row.try_get("at").map_err(failed)?;
+            let owner: Option<String> = row.try_get("owner").map_err(failed)?;
+            let owner = owner.map(|owner| query::ulid(self, "owner", &owner));
+            let owner = owner.transpose()?;
             jobs.push(KeptJob {
                 provider: row.try_get("provider").map_err(failed)?,
                 id: row.try_get("id").map_err(failed)?,
@@ -208,6 +251,8 @@ impl Database {
                 at: Timestamp::from_microsecond(at).unwrap_or(Timestamp::UNIX_EPOCH),
                 line: row.try_get("line").map_err(failed)?,
                 question: row.try_get("question").map_err(failed)?,
+                home: row.try_get("home").map_err(failed)?,
+                lives: owner.is_some_and(|owner| living.contains(&owner)),
             });
         }
         Ok(jobs)

@@ -366,6 +366,13 @@ impl Journal {
         self.state.lock().closed = true;
     }
 
+    /// The owners of the journals that are there: of those who had died when this process began,
+    /// nothing is.
+    pub(super) fn living(&self) -> Result<Vec<Ulid>, LedgerError> {
+        let segments = self.places.segments()?;
+        Ok(segments.iter().map(|(head, _)| head.owner).collect())
+    }
+
     /// Takes all own segments away: the database has everything.
     pub(super) fn discard(&self) {
         let paths: Vec<PathBuf> = {

@@ -50,7 +50,7 @@ pub(super) enum Kind {
     },
     Ours(Mutex<State>),
     /// The provider's own, submitted to a process that is dead.
-    Left(Left),
+    Left(Box<Left>),
 }
 
 /// A provider's job whose process is dead.
@@ -178,10 +178,10 @@ impl Known {
             base,
             kind: match job.ours {
                 true => Kind::Ours(Mutex::new(State::Failed(Box::new(gone())))),
-                false => Kind::Left(Left {
+                false => Kind::Left(Box::new(Left {
                     job,
                     ended: AtomicBool::new(false),
-                }),
+                })),
             },
         };
         (id, known)

@@ -102,7 +102,7 @@ impl Pipeline {
             let old = Duration::try_from(age).is_ok_and(|age| age > self.policy.job_ttl);
             let open = row.as_ref().is_some_and(|row| row.settled.is_none());
             let assumed = row.is_some_and(|row| row.assumed);
-            if open && !old {
+            if (open || job.lives) && !old {
                 continue; // a process that lives looks after it
             }
             if job.ours || old {
@@ -357,7 +357,7 @@ impl Pipeline {
 }
 
 /// Where a kept question goes.
-fn located(question: &str) -> Option<(Destination, http::uri::PathAndQuery)> {
+pub(super) fn located(question: &str) -> Option<(Destination, http::uri::PathAndQuery)> {
     let uri: Uri = question.parse().ok()?;
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
     let to = match uri.scheme_str()? {

@@ -36,6 +36,7 @@ pub mod retries;
 mod rules;
 mod seldom;
 mod several;
+mod siblings;
 mod submit;
 mod turn;
 mod whole;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderValue};
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use tokio::sync::{mpsc, oneshot};
 
 use super::asking::{self, Overheard};
@@ -64,7 +64,7 @@ impl Pipeline {
         if ours {
             return answer::response(known.reply(&call.id, Some(call.asks)));
         }
-        match self.pass_question(head, body, to).await {
+        match self.pass_question(head, body, to, HeaderMap::new()).await {
             Ok((head, body, room)) => {
                 match &known.kind {
                     _ if call.asks == JobAsk::Cancel => {}
@@ -86,16 +86,18 @@ impl Pipeline {
         }
     }
 
-    /// Sends a question on, and reads what is answered as it comes.
-    async fn pass_question(
+    /// Sends a question on, with `more` of our own, and reads what is answered as it comes.
+    pub(super) async fn pass_question(
         &self,
         head: RequestHead,
         body: Bytes,
         to: &Destination,
+        more: HeaderMap,
     ) -> Result<(ReplyHead, Bytes, Arc<Room>), String> {
         let mut headers = head.headers;
         strip_hop_by_hop(&mut headers);
         own_headers::strip(&mut headers);
+        headers.extend(more);
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         let mut request = Request::new(Outbound::from(crate::wire::Rope::from(body)));

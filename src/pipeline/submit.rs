@@ -272,6 +272,8 @@ impl Pipeline {
             at: jiff::Timestamp::now(),
             line: None,
             question: None,
+            home: self.policy.public_url.clone().filter(|_| ours),
+            lives: true,
         }
     }
 

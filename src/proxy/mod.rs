@@ -205,6 +205,16 @@ impl Proxy {
         if let Some(asked) = pipeline.job_asked(&site.provider, &head) {
             return self.job(&pipeline, asked, head, request, &site).await;
         }
+        if let Some(sibling) = pipeline.sibling(&site.provider, &head).await {
+            let Some(body) = question(&pipeline, request).await else {
+                return no_question();
+            };
+            let name = caller.app.as_deref().unwrap_or_default();
+            let token = self.access.apps.get(name).and_then(Option::as_ref);
+            let app = token.map(|token| (name, token));
+            let asking = pipeline.ask_sibling(&sibling, &site.provider.name, head, body, app);
+            return asking.await;
+        }
         let Some(recognised) = pipeline.recognise(&site.provider, &head) else {
             *request.headers_mut() = head.headers;
             let destination = site.provider.reached_at(&site.destination).clone();
@@ -266,16 +276,26 @@ impl Proxy {
         request: Request<Incoming>,
         site: &Site,
     ) -> Answer {
-        let room = pipeline.memory.room();
-        let Ok(body) = guard::whole_body(request.into_body(), MAX_QUESTION, &room).await else {
-            return plain(
-                StatusCode::BAD_REQUEST,
-                "the question's body did not arrive",
-            );
+        let Some(body) = question(pipeline, request).await else {
+            return no_question();
         };
         let to = site.provider.reached_at(&site.destination);
         pipeline.answer_job(asked, head, body, to).await
     }
+}
+
+/// The body of a question about a job.
+async fn question(pipeline: &Pipeline, request: Request<Incoming>) -> Option<Bytes> {
+    let room = pipeline.memory.room();
+    let read = guard::whole_body(request.into_body(), MAX_QUESTION, &room);
+    read.await.ok()
+}
+
+fn no_question() -> Answer {
+    plain(
+        StatusCode::BAD_REQUEST,
+        "the question's body did not arrive",
+    )
 }
 
 fn declined(why: guard::NoBody, most: usize) -> Declined {

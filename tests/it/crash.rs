@@ -12,7 +12,7 @@ pub(crate) fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
     serve_with(dir, sim, &serde_json::json!({}))
 }
 
-/// With more keys for each provider, `job_ttl` and `prices`.
+/// With an `api_key` for each provider, a `job_ttl`, `plugins` and `prices`.
 pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Value) -> Child {
     let at_sim = || {
         let mut provider = serde_json::json!({"upstream": sim.url()});
@@ -24,6 +24,7 @@ pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Va
     let mut config = serde_json::json!({
         "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join("state"),
         "job_ttl": more.get("job_ttl").cloned().unwrap_or_else(|| "24h".into()),
+        "plugins": more.get("plugins").cloned().unwrap_or_else(|| serde_json::json!([])),
         "providers": {
             "openai": at_sim(), "fal": at_sim(), "replicate": at_sim(), "bfl": at_sim(),
         },

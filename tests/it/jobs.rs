@@ -724,3 +724,78 @@ async fn a_job_of_ours_whose_process_was_killed_has_failed() {
     second.wait().unwrap();
     assert_eq!(sim.bills().len(), 1);
 }
+
+// Jobs that several processes see.
+
+#[tokio::test]
+async fn a_job_is_followed_through_another_process_on_the_same_ledger_and_charged_once() {
+    for queue_of in QUEUES {
+        let (dir, sim) = queue().await;
+        sim.script(queue_of.provider, [Behaviour::hold()]);
+        let (mut first, mut second) = (serve(dir.path(), &sim), serve(dir.path(), &sim));
+        let (one, other) = (address(&mut first).await, address(&mut second).await);
+        let job = queue_of.submit(&one, dir.path()).await;
+        sim.release();
+        queue_of.follow(&other, &job, &sim).await;
+        let call = lines(dir.path(), "call", 1).await.remove(0);
+        assert_eq!(call["attempts"][0]["outcome"], "ok", "{call}");
+        [first, second].into_iter().for_each(kill);
+        let row = only_row(dir.path()).await;
+        assert!(!row.assumed);
+        let charge = row.settled.unwrap().charge.unwrap();
+        assert_eq!(charge.nano(), sim.bills()[0].nano_usd);
+        assert_eq!(lines(dir.path(), "call", 1).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_job_of_ours_is_asked_about_at_any_process_on_the_same_ledger() {
+    let (dir, sim) = queue().await;
+    sim.script("openai", [Behaviour::hold()]);
+    let rule = dir.path().join("rule.lua");
+    std::fs::write(&rule, route_to("openai/gpt-image-2", "")).unwrap();
+    let more = json!({"api_key": "sk-ours", "plugins": [rule]});
+    let mut first = serve_with(dir.path(), &sim, &more);
+    let one = address(&mut first).await;
+    let job = QUEUES[0].submit(&one, dir.path()).await;
+    // It lives, whatever a process that starts now may think of a job without an end.
+    let mut second = serve_with(dir.path(), &sim, &more);
+    let other = address(&mut second).await;
+    let id = job["request_id"].as_str().unwrap();
+    let asked = format!("/fal-ai/flux/requests/{id}");
+    let status = format!("{asked}/status");
+    let told = QUEUES[0].ask(&other, "GET", &status, "").await;
+    assert_eq!(told.json()["status"], "IN_PROGRESS", "{}", told.text());
+    assert!(lines(dir.path(), "call", 0).await.is_empty());
+    let stranger = Queue {
+        key: "Authorization: Key sk-of-another",
+        ..QUEUES[0]
+    };
+    let told = stranger.ask(&other, "GET", &status, "").await;
+    assert_eq!(told.status(), 404, "{}", told.text());
+    sim.release();
+    while QUEUES[0].ask(&other, "GET", &status, "").await.json()["status"] != "COMPLETED" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let told = QUEUES[0].ask(&other, "GET", &asked, "").await;
+    assert_eq!(told.status(), 200, "{}", told.text());
+    let url = told.json()["images"][0]["url"].as_str().unwrap().to_owned();
+    let path = url.strip_prefix(&format!("http://{one}")).unwrap();
+    let mut tcp = tokio::net::TcpStream::connect(&one).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {one}\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let picture = read_answer(&mut tcp).await.body;
+    assert!(pixels(&picture).is_some());
+    assert_eq!(lines(dir.path(), "call", 1).await.len(), 1);
+    assert_eq!(sim.bills().len(), 1);
+    // Its process is gone: the next tells of it, and the other that nobody answers.
+    kill(first);
+    let told = QUEUES[0].ask(&other, "GET", &asked, "").await;
+    assert_eq!(told.status(), 502, "{}", told.text());
+    let mut third = serve_with(dir.path(), &sim, &more);
+    let next = address(&mut third).await;
+    let told = QUEUES[0].ask(&next, "GET", &asked, "").await;
+    assert!(told.text().contains("ask for it again"), "{}", told.text());
+    [second, third].into_iter().for_each(kill);
+    assert_eq!(lines(dir.path(), "call", 1).await.len(), 1);
+}
