@@ -33,7 +33,8 @@ use crate::ledger::{self, Ledger};
 use crate::listen::{self, CONNECTIONS, Closer, Closing, Listener};
 use crate::money::Usd;
 use crate::pipeline::{
-    Budgeting, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Quotes, Retries, WhenDown,
+    Budgeting, Earlier, Jobs, LeftJob, Pipeline, Policy, Provider, Providers, Quotes, Retries,
+    WhenDown,
 };
 use crate::plugin::{self, Plugins};
 use crate::price::{Book, PriceProblem};
@@ -492,6 +493,7 @@ async fn stations(
         beyond: Arc::default(),
         short: Arc::default(),
         quotes: Quotes::default(),
+        earlier: Earlier::default(),
     };
     Ok(pipeline.with_budgets(budgeting))
 }

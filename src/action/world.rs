@@ -30,7 +30,11 @@ pub struct World {
 /// Budgets and spending as hooks may ask of them.
 pub trait Funds: Debug + Send + Sync {
     /// The budget of that name as it stands for this call; `None` where it does not apply to it.
-    fn budget(&self, name: &str, call: &CallView) -> Option<Arc<BudgetView>>;
+    ///
+    /// # Errors
+    /// The names of all budgets, where none has that name.
+    fn budget(&self, name: &str, call: &CallView)
+    -> Result<Option<Arc<BudgetView>>, Vec<Arc<str>>>;
 
     /// What was spent within the period that `at` is in.
     ///

@@ -47,7 +47,11 @@ impl Pipeline {
             call.cache_mode()
         };
         let key = self.key_for(call, plan, mode);
-        let is_retry = call.arrived.told.sdk_retry > 0;
+        let told = &call.arrived.told;
+        let is_retry = told.sdk_retry > 0 || call.decision.retry_of.is_some();
+        if told.idempotency_key.is_some() {
+            self.remember(call); // also where it is answered by what another buys
+        }
         let known = |key: &Key| {
             let kept = (mode == CacheMode::Use)
                 .then(|| self.store.get(key))
@@ -56,6 +60,7 @@ impl Pipeline {
         };
         if self.policy.mode == Mode::Observe {
             self.note_would(call, &key);
+            self.remember(call);
             return self.purchase(call, plan, &key, None, wait, door).await;
         }
         if mode == CacheMode::Use {
@@ -67,6 +72,7 @@ impl Pipeline {
                 Joined::Leads(pilot) => Some(pilot),
                 Joined::Follows(_) => None,
             };
+            self.remember(call);
             return self.purchase(call, plan, &key, pilot, wait, door).await;
         }
         // Nobody who cannot wait joins a purchase that may take a day.
@@ -85,6 +91,7 @@ impl Pipeline {
                         pilot.land(Bought::Answer(Arc::clone(&entry)));
                         return Got::Served(self.hit(call, plan, entry));
                     }
+                    self.remember(call);
                     return self
                         .purchase(call, plan, &key, Some(pilot), wait, door)
                         .await;

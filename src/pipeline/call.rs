@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 
 use super::chain::Served;
+use super::earlier::Remembered;
 use super::own_headers::Told;
 use super::provider::Provider;
 use crate::action::{CacheMode, CachePolicy, Change, Route, Via};
@@ -131,6 +132,8 @@ pub(super) struct Call {
     pub(super) change: Change,
     pub(super) cache: CachePolicy,
     pub(super) partition: Partition,
+    /// The same before any rule spoke.
+    pub(super) own_partition: Partition,
     /// Identity of what was asked, once somebody wanted it.
     pub(super) asked_key: OnceLock<Key>,
     pub(super) variant: u32,
@@ -152,6 +155,8 @@ pub(super) struct Call {
     pub(super) judged: bool,
     /// What the answer that was bought takes of the memory.
     pub(super) rooms: Vec<Arc<Room>>,
+    /// Its app's own retries are told of its end.
+    pub(super) remembered: Option<Arc<Remembered>>,
     pub(super) decision: Decision,
 }
 

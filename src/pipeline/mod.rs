@@ -17,6 +17,7 @@ mod chain;
 mod charge;
 mod dense;
 mod door;
+mod earlier;
 mod fitting;
 mod given;
 mod jobs;
@@ -66,6 +67,7 @@ pub use body::Body;
 pub use budgets::{Budgeting, WhenDown};
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
 use door::Door;
+pub use earlier::Earlier;
 pub use jobs::Jobs;
 pub use left::LeftJob;
 pub use provider::{Provider, Providers};
@@ -144,6 +146,8 @@ pub struct Pipeline {
     /// What was bought ahead.
     pub shelf: Shelf,
     pub flights: Flights,
+    /// Calls that their apps may send again.
+    pub earlier: Earlier,
     pub ledger: Ledger,
     pub budgeting: Arc<Budgeting>,
     pub upstream: Arc<Upstream>,
@@ -202,10 +206,14 @@ impl Pipeline {
             Ok(call) => call,
             Err(unread) => return self.turn_away(unread, door),
         };
-        let mut outcome = match self.consult_rules(&mut call).await {
-            Ok(()) => self.buy_for(&mut call, &mut door).await,
-            Err(refused) => Err(refused),
+        let mut outcome = match self.repeated(&mut call).await {
+            Some(of_earlier) => of_earlier,
+            None => match self.consult_rules(&mut call).await {
+                Ok(()) => self.buy_for(&mut call, &mut door).await,
+                Err(refused) => Err(refused),
+            },
         };
+        self.tell_retries(&mut call, &outcome);
         let handover = self.answer(&mut call, &mut outcome, &mut door).await;
         self.hear_response(&mut call, &outcome).await;
         door.when_delivered(move |delivered, bytes| {

@@ -102,9 +102,19 @@ impl std::fmt::Debug for Purse {
 
 impl Funds for Purse {
     /// Where a call counts in several buckets of one budget, the fullest of them.
-    fn budget(&self, name: &str, call: &CallView) -> Option<Arc<BudgetView>> {
+    fn budget(
+        &self,
+        name: &str,
+        call: &CallView,
+    ) -> Result<Option<Arc<BudgetView>>, Vec<Arc<str>>> {
         let budgets = &self.budgeting.budgets;
-        let kept = budgets.named(name)?;
+        let all = || {
+            budgets
+                .iter()
+                .map(|kept| Arc::clone(&kept.name))
+                .collect::<Vec<_>>()
+        };
+        let kept = budgets.named(name).ok_or_else(all)?;
         let model = &call.request.model;
         let user = call.user.as_deref();
         let user = user.map(|user| super::user_digest(&self.user_key, user));
@@ -119,10 +129,10 @@ impl Funds for Purse {
         };
         let places = kept.places(&facts, call.at).into_iter();
         let standing = |place: Place| (self.ledger.standing(&place), place);
-        let (standing, place) = places
+        let fullest = places
             .map(standing)
-            .max_by_key(|(standing, _)| standing.used())?;
-        Some(Arc::new(view(&place, standing)))
+            .max_by_key(|(standing, _)| standing.used());
+        Ok(fullest.map(|(standing, place)| Arc::new(view(&place, standing))))
     }
 
     fn spent(&self, question: &Spending, at: Timestamp) -> Result<Usd, String> {

@@ -8,7 +8,7 @@ use super::call::Call;
 use super::provider::Provider;
 use crate::action::{Applied, Route, Target};
 use crate::bill::Quote;
-use crate::cache::{Around, Key};
+use crate::cache::{Around, Key, Partition};
 use crate::dialect::{Dialect, NOTE, PLACE, query};
 use crate::image::capability::Unmet;
 use crate::image::{Capability, Delivery, ImageRequest, ModelId};
@@ -380,7 +380,7 @@ impl Pipeline {
 
     /// The identity of a purchase of `request` for this call.
     pub(super) fn key_of(&self, call: &Call, request: &Arc<ImageRequest>) -> Key {
-        let make = || self.make_key(call, request);
+        let make = || self.make_key(call, request, &call.partition, call.variant);
         if call.variant == 0 && Arc::ptr_eq(request, &call.asked) {
             call.asked_key.get_or_init(make).clone()
         } else {
@@ -388,14 +388,29 @@ impl Pipeline {
         }
     }
 
-    fn make_key(&self, call: &Call, request: &ImageRequest) -> Key {
+    /// The identity of what was asked, as it arrived: whatever the rules make of who may share it.
+    pub(super) fn key_as_arrived(&self, call: &Call) -> Key {
+        let make = || self.make_key(call, &call.asked, &call.own_partition, 0);
+        match call.partition == call.own_partition {
+            true => call.asked_key.get_or_init(make).clone(),
+            false => make(),
+        }
+    }
+
+    fn make_key(
+        &self,
+        call: &Call,
+        request: &ImageRequest,
+        partition: &Partition,
+        variant: u32,
+    ) -> Key {
         let dialect = call.dialect();
         let asked = call.arrived.head.target.query();
         let telling = asked.and_then(|asked| query::without(asked, dialect.inert_query()));
         let around = Around {
-            partition: &call.partition,
+            partition,
             query: telling.as_deref(),
-            variant: call.variant,
+            variant,
             inert: dialect.inert(),
         };
         Key::of(request, &around)

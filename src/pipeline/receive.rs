@@ -67,6 +67,7 @@ impl Pipeline {
                 mode: arrived.told.cache,
                 ..CachePolicy::default()
             },
+            own_partition: partition.clone(),
             partition,
             asked_key: OnceLock::new(),
             variant: 0,
@@ -79,6 +80,7 @@ impl Pipeline {
             holds: self.holds(),
             judged: false,
             rooms: Vec::new(),
+            remembered: None,
             decision,
             arrived,
         })

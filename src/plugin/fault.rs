@@ -123,7 +123,37 @@ fn hint(message: String) -> String {
     if odd && message.contains("money") {
         return format!("{message}: money compares and adds with money only, write usd(0.02)");
     }
-    message
+    match message
+        .strip_prefix("attempt to index nil with '")
+        .and_then(|rest| missing(rest.strip_suffix('\'')?))
+    {
+        Some(instead) => format!("{message}: {instead}"),
+        None => message,
+    }
+}
+
+/// What a rule does instead of what it looks for in a library of plain Lua that is not there. Luau
+/// tells the function's name alone.
+fn missing(function: &str) -> Option<&'static str> {
+    Some(match function {
+        "open" | "popen" | "lines" | "read" | "write" | "stdout" | "stderr" | "stdin" => {
+            "a rule has no `io`, no files and no network; require reads Lua files of its own folder, \
+             pixtoll.log writes to the log"
+        }
+        "time" | "clock" | "date" | "difftime" => {
+            "a rule has no `os`; call.at is the time of the call, pixtoll.clock(zone) has its hour and weekday"
+        }
+        "getenv" | "execute" | "remove" | "rename" | "exit" | "tmpname" => {
+            "a rule has no `os`, no processes and no environment; what it needs to know stands in its options"
+        }
+        "traceback" | "getinfo" | "sethook" | "getlocal" => {
+            "a rule has no `debug`; pixtoll.log writes to the log"
+        }
+        "loadlib" | "loaded" | "path" | "cpath" | "preload" => {
+            "a rule has no `package`; require reads Lua files of its own folder"
+        }
+        _ => return None,
+    })
 }
 
 fn shorten(mut message: String) -> String {

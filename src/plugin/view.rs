@@ -105,8 +105,20 @@ impl UserData for CallRef {
         methods.add_method("mentions", mentions);
         methods.add_method("budget", |lua, call, name: String| {
             let view = call.view()?;
-            let funds = view.world.funds.as_ref();
-            budget(lua, funds.and_then(|funds| funds.budget(&name, &view)))
+            let Some(funds) = &view.world.funds else {
+                return Ok(Value::Nil);
+            };
+            let found = funds.budget(&name, &view).map_err(|names| {
+                let path = format!("call:budget(\"{name}\")");
+                raise(
+                    lua,
+                    match names.is_empty() {
+                        true => format!("`{path}`: no such budget; none stands under `budgets`"),
+                        false => no_such(&path, "budget", &name, names.iter().map(|name| &**name)),
+                    },
+                )
+            });
+            budget(lua, found?)
         });
         methods.add_method("share", |lua, call, (part, salt): (f64, Option<String>)| {
             if !(0.0..=1.0).contains(&part) {

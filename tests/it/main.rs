@@ -36,6 +36,7 @@ mod price_command;
 mod price_reload;
 mod reports;
 mod responses;
+mod retries;
 mod rule_reload;
 mod rule_tests;
 mod rules;

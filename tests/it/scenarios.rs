@@ -9,7 +9,7 @@ use crate::harness::{Answer, Rig, cat};
 
 /// A rig with one of `plugins/policies`, and options laid over its own.
 async fn policy(name: &str, with: Value) -> Rig {
-    let path = format!("{}/plugins/policies/{name}.lua", env!("CARGO_MANIFEST_DIR"));
+    let path = policy_file(name);
     Rig::with(|settings| {
         settings.plugins.push(PluginEntry {
             with: with.as_object().cloned().unwrap_or_default(),
@@ -17,6 +17,10 @@ async fn policy(name: &str, with: Value) -> Rig {
         });
     })
     .await
+}
+
+fn policy_file(name: &str) -> String {
+    format!("{}/plugins/policies/{name}.lua", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn picture(prompt: &str, size: &str, quality: &str) -> Value {
@@ -151,12 +155,7 @@ async fn a_safety_block_goes_to_another_models_safe_mode_at_half_the_price() {
 
 #[tokio::test]
 async fn an_overload_leads_to_a_cheaper_model_or_a_lower_resolution() {
-    let rule = "return {on_failure = function(call, failure)
-        if failure.kind ~= 'overloaded' then return end
-        return call:route('stability/sd3.5-medium', {max_share = 1, reason = 'cheaper'}),
-               call:route('openai/gpt-image-2', {max_side = 1024, reason = 'smaller'})
-    end}";
-    let rig = Rig::with_rule(rule).await;
+    let rig = policy("overload", Value::Null).await;
     rig.script("openai", &["overloaded"]);
     let moved = rig
         .generate(&picture("a bowl", "1024x1024", "medium"))
@@ -186,14 +185,10 @@ async fn a_class_has_a_threshold_of_its_own() {
             .collect(),
         max_cost: Some(most.parse().unwrap()),
     };
-    let file = tempfile::Builder::new().suffix(".lua").tempfile().unwrap();
-    let rule = "return {on_request = function(call)
-        return call:route(call:tagged('draft') and 'class:draft' or 'class:final')
-    end}";
-    std::fs::write(file.path(), rule).unwrap();
     let rig = Rig::with(|settings| {
-        let name = file.path().to_str().unwrap();
-        settings.plugins.push(PluginEntry::named(name));
+        settings
+            .plugins
+            .push(PluginEntry::named(&policy_file("thresholds")));
         settings.classes.insert("draft".to_owned(), class("0.01"));
         settings.classes.insert("final".to_owned(), class("0.04"));
     })

@@ -119,8 +119,8 @@ fn daily() {
 struct OneBudget(Arc<BudgetView>);
 
 impl Funds for OneBudget {
-    fn budget(&self, _: &str, _: &CallView) -> Option<Arc<BudgetView>> {
-        Some(Arc::clone(&self.0))
+    fn budget(&self, _: &str, _: &CallView) -> Result<Option<Arc<BudgetView>>, Vec<Arc<str>>> {
+        Ok(Some(Arc::clone(&self.0)))
     }
 
     fn spent(&self, _: &Spending, _: Timestamp) -> Result<Usd, String> {

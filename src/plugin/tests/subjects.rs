@@ -26,8 +26,16 @@ fn day() -> BudgetView {
 struct Books;
 
 impl Funds for Books {
-    fn budget(&self, name: &str, call: &CallView) -> Option<Arc<BudgetView>> {
-        (name == "day" && &*call.app == "catalog").then(|| Arc::new(day()))
+    fn budget(
+        &self,
+        name: &str,
+        call: &CallView,
+    ) -> Result<Option<Arc<BudgetView>>, Vec<Arc<str>>> {
+        match name {
+            "day" => Ok((&*call.app == "catalog").then(|| Arc::new(day()))),
+            "month" => Ok(None),
+            _ => Err(vec!["day".into(), "month".into()]),
+        }
     }
 
     fn spent(&self, question: &Spending, at: Timestamp) -> Result<Usd, String> {
@@ -141,8 +149,16 @@ fn a_budget_is_seen_as_it_stands() {
         let body = format!("pixtoll.alert(\"info\", tostring(call:budget(\"day\").{field}))");
         assert_eq!(told(budgeted(&body)), expected, "{field}");
     }
-    let body = "pixtoll.alert(\"info\", tostring(call:budget(\"week\")))";
-    assert_eq!(told(budgeted(body)), "nil");
+    let body = "pixtoll.alert(\"info\", tostring(call:budget(\"month\")))";
+    assert_eq!(told(budgeted(body)), "nil", "it does not apply here");
+    for (name, words) in [
+        ("mnoth", "did you mean `month`?"),
+        ("catalog", "no such budget; there is day, month"),
+    ] {
+        let (message, line) = fault(budgeted(&format!("call:budget(\"{name}\")")));
+        assert!(message.contains(words), "{message}");
+        assert_eq!(line, "2");
+    }
     let (message, line) = fault(budgeted("local _ = budget.limits"));
     assert!(message.contains("did you mean `limit`?"), "{message}");
     assert_eq!(line, "2");
