@@ -16,6 +16,10 @@ use pixtoll::plugin::{Entry, PluginSource, Plugins, Prices, Search, Successor};
 use pixtoll::price::Book;
 use pixtoll::wire::RequestHead;
 
+/// As the program has it: half of what a hook takes would be the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct FromBook;
 
 impl Prices for FromBook {

@@ -48,6 +48,7 @@ use crate::task::Tasks;
 use crate::upstream::dial::{self, ProxyHop};
 use crate::upstream::{Destination, Dialer, Gate, Patience, Upstream};
 use alerts::Courier;
+pub use alerts::test_alert;
 use hook_prices::BookPrices;
 use prices::{InForce, Stamps, Watch};
 pub use settings::Reread;
@@ -445,10 +446,13 @@ impl App {
     }
 }
 
-/// Sees the jobs through that dead processes left, until the word to end.
+/// Sees the jobs and the calls in batches through that dead processes left, until the word to end.
 async fn follow(pipeline: Arc<Pipeline>, left: Vec<LeftJob>, mut closing: Closing) {
+    let followed = async {
+        tokio::join!(pipeline.follow_left(left), pipeline.follow_left_batches());
+    };
     tokio::select! {
-        () = pipeline.follow_left(left) => {}
+        () = followed => {}
         () = closing.closed() => {}
     }
 }

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::config::Settings;
 use crate::record::fit::render;
-use crate::record::{Log, Notice};
+use crate::record::{Log, Notice, NoticeKind, NoticeLevel};
 use crate::secret::Secret;
 use crate::task::Tasks;
 use crate::upstream::Upstream;
@@ -51,6 +53,29 @@ impl Courier {
             tracing::warn!("alerts could not be posted before the end; they are in the log");
         }
     }
+}
+
+/// Posts one alert that says it is a test, once; the status that came back.
+///
+/// # Errors
+/// Why the webhook is not reached, without its path.
+pub async fn test_alert(settings: &Settings) -> Result<u16, String> {
+    let Some(webhook) = &settings.webhook else {
+        return Err("none is configured".to_owned());
+    };
+    let upstream = super::upstream(settings).map_err(|error| error.to_string())?;
+    let text = "a test of pixtoll's alerts: somebody ran `pixtoll alerts test`";
+    let (kind, level) = (NoticeKind::Alert, NoticeLevel::Info);
+    let alert = Notice::new(
+        Timestamp::now(),
+        Arc::from("alerts test"),
+        kind,
+        level,
+        text,
+    );
+    let body = render(&alert).map_err(|error| error.to_string())?;
+    let posted = upstream.post(webhook.expose(), "application/json", body);
+    posted.await.map_err(|error| error.to_string())
 }
 
 async fn deliver(webhook: Secret, upstream: Arc<Upstream>, mut alerts: mpsc::Receiver<Notice>) {

@@ -4,6 +4,7 @@
     reason = "commands talk to people through stdout and stderr"
 )]
 
+mod alerts;
 mod batch;
 pub mod bundle;
 mod ca;
@@ -144,6 +145,12 @@ enum Command {
         after_help = "Example:\n  pixtoll report --by provider,tier --since 7d\n  pixtoll report --by day --where app=catalog --csv\n  pixtoll report --would-have"
     )]
     Report(report::ReportArgs),
+    /// The last alerts, and whether the webhook takes one: list, test
+    #[command(
+        subcommand,
+        after_help = "Example:\n  pixtoll alerts list\n  pixtoll alerts test"
+    )]
+    Alerts(alerts::AlertsCommand),
     /// The local certificate authority
     #[command(subcommand, after_help = "Example:\n  pixtoll ca path")]
     Ca(ca::CaCommand),
@@ -188,6 +195,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Prices(command) => prices::run(command, &global).await,
         Command::Batch(command) => batch::run(command, &global).await,
         Command::Report(args) => report::run(&args, &global),
+        Command::Alerts(command) => alerts::run(command, &global).await,
         Command::Ca(command) => ca::run(&command, &global),
         Command::Sim(args) => match sim::run(args).await {
             Ok(()) => DONE,

@@ -220,7 +220,21 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets a batch of which nothing was sent.
+    /// Writes down that a line is to be sent otherwise than it was kept at first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reword_line(&self, batch: Ulid, line: &KeptLine) -> Result<(), LedgerError> {
+        let sql = "UPDATE batch_lines SET key = ?3, facts = ?4 WHERE batch = ?1 AND line = ?2";
+        let statement = sqlx::query(sql)
+            .bind(batch.to_string())
+            .bind(i64::from(line.line))
+            .bind(line.key.clone())
+            .bind(line.facts.clone());
+        self.shared().database.run([statement]).await
+    }
+
+    /// Forgets a batch of which nothing was sent, or of which nobody need know any more.
     ///
     /// # Errors
     /// When the database fails.

@@ -33,6 +33,7 @@ mod subject;
 mod threads;
 pub mod trial;
 mod view;
+mod words;
 mod world;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::counter::{Amount, Key};
 use super::fault::{position, raise};
 use super::subject::{Hook, Subject};
+use super::words::Prompt;
 use super::{Alert, House};
 use crate::action::{Action, CallView, Made};
 
@@ -38,8 +39,8 @@ struct Scene {
     /// Number of the run; also of the last one while none is on.
     run: u64,
     subject: Option<Subject>,
-    /// The prompt in lower case, once a hook has looked for a word in it.
-    lowered: Option<Arc<str>>,
+    /// The prompt as it is searched, once a hook has looked for a word in it.
+    prompt: Option<Prompt>,
     made: Vec<Pending>,
     lines: Vec<String>,
     alerts: Vec<Alert>,
@@ -95,7 +96,7 @@ impl Stage {
     pub(super) fn leave(&self) -> Left {
         let mut scene = self.scene.lock();
         scene.subject = None;
-        scene.lowered = None;
+        scene.prompt = None;
         let made = std::mem::take(&mut scene.made);
         Left {
             lines: std::mem::take(&mut scene.lines),
@@ -133,14 +134,19 @@ impl Stage {
         self.scene.lock().subject.as_ref().map(Subject::hook)
     }
 
-    /// The prompt of the call in lower case.
-    pub(super) fn lowered(&self, run: u64) -> Result<Arc<str>, &'static str> {
-        let call = self.call(run)?;
-        let mut scene = self.scene.lock();
-        let lowered = scene
-            .lowered
-            .get_or_insert_with(|| call.request.prompt.to_lowercase().into());
-        Ok(Arc::clone(lowered))
+    /// Looks for something in the prompt of the call of run `run`.
+    pub(super) fn in_prompt(
+        &self,
+        run: u64,
+        look: impl FnOnce(&Prompt) -> bool,
+    ) -> Result<bool, &'static str> {
+        let scene = &mut *self.scene.lock();
+        let subject = scene.subject.as_ref().filter(|_| scene.run == run);
+        let call = subject.and_then(Subject::call).ok_or(ENDED)?;
+        let prompt = &mut scene.prompt;
+        Ok(look(
+            prompt.get_or_insert_with(|| Prompt::of(&call.request.prompt)),
+        ))
     }
 
     /// Keeps an action and returns its number in this run.

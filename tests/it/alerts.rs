@@ -124,3 +124,59 @@ async fn an_observed_rule_alerts_in_the_log_alone() {
     rig.app.stop().await;
     assert!(hook.posted.lock().is_empty());
 }
+
+/// `pixtoll alerts …` with this webhook and this log.
+async fn alerts(dir: &std::path::Path, hook: Option<&str>, command: &str) -> (i32, String) {
+    let mut config = serde_json::json!({"state_dir": dir});
+    if let Some(hook) = hook {
+        config["alerts"] = serde_json::json!({"webhook": hook});
+    }
+    let path = dir.join("pixtoll.yaml");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let mut pixtoll = tokio::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"));
+    let pixtoll = pixtoll.args(["alerts", command, "--config"]).arg(path);
+    let output = pixtoll.output().await.unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8(told).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn the_webhook_is_tried_and_what_it_answers_is_said_without_its_path() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let hook = Hook::open(vec![204, 404]).await;
+    let (code, told) = alerts(dir.path(), Some(&hook.url), "test").await;
+    assert_eq!((code, told.contains("answered 204")), (0, true), "{told}");
+    let (_, body) = hook.posted(1).await.remove(0);
+    assert!(body["text"].as_str().unwrap().contains("a test"), "{body}");
+    let (code, told) = alerts(dir.path(), Some(&hook.url), "test").await;
+    assert_eq!((code, told.contains("answered 404")), (1, true), "{told}");
+    let nobody = "http://127.0.0.1:9/hooks/canary-token";
+    let (code, told) = alerts(dir.path(), Some(nobody), "test").await;
+    assert_eq!((code, told.contains("not reached")), (1, true), "{told}");
+    assert!(!told.contains("canary-token"), "{told}");
+    let (code, told) = alerts(dir.path(), None, "test").await;
+    assert_eq!((code, told.contains("no webhook")), (2, true), "{told}");
+}
+
+#[tokio::test]
+async fn the_last_alerts_are_listed() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (code, told) = alerts(dir.path(), None, "list").await;
+    assert_eq!((code, told.contains("no alert in")), (0, true), "{told}");
+    let line = |kind: &str, text: &str| {
+        let line = serde_json::json!({"v": 1, "type": "notice", "at": "2026-11-22T23:10:00.000Z",
+            "kind": kind, "level": "warning", "text": text});
+        format!("{line}\n")
+    };
+    let lines = line("alert", "budget `daily` is at 85 %") + &line("start", "listening");
+    std::fs::write(dir.path().join("decisions.jsonl"), lines).unwrap();
+    let (code, told) = alerts(dir.path(), None, "list").await;
+    assert_eq!(code, 0);
+    assert_eq!(
+        told,
+        "2026-11-22 23:10:00  warning  budget `daily` is at 85 %\n"
+    );
+}

@@ -30,7 +30,7 @@ impl House {
         let provider = json!({"upstream": sim.url(), "api_key": "sk-canary"});
         let config = json!({
             "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.path().join("state"),
-            "providers": {"openai": provider, "google": provider, "stability": provider},
+            "providers": {"openai": provider, "google": provider, "stability": provider, "fal": provider},
         });
         std::fs::write(dir.path().join("pixtoll.yaml"), config.to_string()).unwrap();
         House { dir, sim }
@@ -656,4 +656,234 @@ async fn an_app_that_can_wait_a_day_is_served_through_a_batch_at_half_price() {
     );
     assert_eq!(slow["saved_by"]["batch"], slow["saved"]);
     assert_eq!(rig.booked().await, rig.billed());
+}
+
+/// Sends what can wait a day through a batch.
+const PATIENT: &str = r#"return { on_request = function(call)
+    return call:route("openai/gpt-image-2", { tier = "batch", quality = "low", size = "1024x1024", reason = "can wait" })
+end }"#;
+const WAITS: [(&str, &str); 1] = [("x-pixtoll-deadline", "86400")];
+
+impl House {
+    /// `serve` with every call in a batch.
+    fn patient(&self) -> Child {
+        let rule = self.dir.path().join("patient.lua");
+        std::fs::write(&rule, PATIENT).unwrap();
+        self.begin(&["serve", "--plugin", rule.to_str().unwrap()])
+    }
+
+    /// Lines of the log, once there are `count` of that kind.
+    async fn lines(&self, kind: &str, count: usize) -> Vec<Value> {
+        let log = self.dir.path().join("state/decisions.jsonl");
+        for _ in 0..6000 {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            let found: Vec<Value> = lines.filter(|line: &Value| line["type"] == kind).collect();
+            if found.len() >= count {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("fewer than {count} lines of `{kind}`");
+    }
+
+    async fn kept(&self) -> usize {
+        let path = self.dir.path().join("state/ledger.db");
+        let ledger = Ledger::open(&path, Sync::Crash).await.unwrap();
+        let kept = ledger.kept_batches().await.unwrap().len();
+        ledger.close().await.unwrap();
+        kept
+    }
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_call_in_a_batch_whose_process_was_killed_is_followed_and_charged_once() {
+    for door in ["openai/batches", "openai/batch"] {
+        let house = House::new().await;
+        house.sim.script(door, [Behaviour::hold()]);
+        let mut first = house.patient();
+        let proxy = address(&mut first).await;
+        let waits = tokio::spawn(async move { ask(&proxy, IMAGES, &cat("a boat"), &WAITS).await });
+        house
+            .sim
+            .wait_for_requests(if door == "openai/batch" { 3 } else { 2 })
+            .await;
+        kill(first);
+        waits.abort();
+        house.sim.release();
+
+        let mut second = house.patient();
+        let proxy = address(&mut second).await;
+        let told = house.lines("call", 1).await.remove(0);
+        assert_eq!(told["attempts"][0]["tier"], "batch", "{told}");
+        assert_eq!(told["answered"]["delivered"], "no", "{told}");
+        assert!(
+            told["causes"]["undelivered"].as_f64().unwrap() > 0.0,
+            "{told}"
+        );
+        let again = ask(&proxy, IMAGES, &cat("a boat"), &WAITS).await;
+        assert!(
+            again.header("cache-status").unwrap().contains("hit"),
+            "{}",
+            again.text()
+        );
+        house.lines("call", 2).await;
+        kill(second);
+        house.balances(house.totals().await, 1);
+        assert_eq!(house.kept().await, 0, "nothing of it stays");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_call_that_was_not_ordered_yet_is_let_go_after_a_kill() {
+    let house = House::new().await;
+    house.sim.script("openai/files", [Behaviour::hold()]);
+    let mut first = house.patient();
+    let proxy = address(&mut first).await;
+    let waits = tokio::spawn(async move { ask(&proxy, IMAGES, &cat("a boat"), &WAITS).await });
+    house.sim.wait_for_requests(1).await;
+    kill(first);
+    waits.abort();
+    house.sim.release();
+    let mut second = house.patient();
+    address(&mut second).await;
+    let gone = async {
+        while house.kept().await > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(60), gone);
+    gone.await.expect("it is withdrawn");
+    kill(second);
+    house.balances(house.totals().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_of_ours_in_a_batch_is_charged_once_though_its_process_was_killed() {
+    let house = House::new().await;
+    house.sim.script("openai/batch", [Behaviour::hold()]);
+    let mut first = house.patient();
+    let proxy = address(&mut first).await;
+    let queue = "/fal/fal-ai/flux/dev";
+    let body = json!({"prompt": "a boat"});
+    let job = ask(&proxy, queue, &body, &WAITS).await;
+    assert!(job.status() < 300, "{}", job.text());
+    assert!(job.json()["request_id"].is_string(), "{}", job.text());
+    house.sim.wait_for_requests(3).await;
+    kill(first);
+    house.sim.release();
+    let mut second = house.patient();
+    address(&mut second).await;
+    let amend = house.lines("amend", 1).await.remove(0);
+    let call = house.lines("call", 1).await.remove(0);
+    assert_eq!(amend["id"], call["id"]);
+    assert_eq!(call["attempts"], json!([]), "{call}");
+    assert_eq!(
+        (amend["cost"].as_f64().unwrap() * 1e9).round() as i64,
+        house.billed()
+    );
+    kill(second);
+    let totals = house.totals().await;
+    assert_eq!(house.sim.bills().len(), 1);
+    assert_eq!((totals.spent.nano(), totals.open), (house.billed(), 0));
+    assert_eq!(house.kept().await, 0);
+}
+
+/// Cheaper where a budget has no room.
+const THRIFTY: &str = r#"return { on_budget = function(call, budget)
+    if call.request.quality ~= "low" then return call:change { max_quality = "low", reason = budget.name } end
+end,
+on_request = function(call)
+    if call.deadline then return call:change { tier = "batch" } end
+end }"#;
+
+impl House {
+    /// With a budget for everything, and a rule that is asked where it is full.
+    async fn within(limit: f64, over: &str) -> House {
+        let house = House::new().await;
+        let rule = house.dir.path().join("thrifty.lua");
+        std::fs::write(&rule, THRIFTY).unwrap();
+        let path = house.dir.path().join("pixtoll.yaml");
+        let mut config: Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        config["plugins"] = json!([rule]);
+        config["budgets"] = json!([{"name": "all", "limit": limit, "per": "total", "over": over}]);
+        std::fs::write(&path, config.to_string()).unwrap();
+        house
+    }
+}
+
+fn dear(prompt: &str) -> Value {
+    json!({"prompt": prompt, "model": "openai/gpt-image-2", "size": "1024x1024", "quality": "high"})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_a_budget_refuses_is_not_sent_and_holds_nothing() {
+    let house = House::within(0.15, "refuse").await;
+    house.file(&[dear("a boat"), dear("a house"), dear("a cat")]);
+    house
+        .run(&SUBMIT)
+        .await
+        .says(1, &["cannot be held, so nothing is sent", "`all`"]);
+    assert!(house.sim.requests().is_empty());
+    house.balances(house.totals().await, 0);
+    assert_eq!(house.kept().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_that_a_budget_has_no_room_for_are_made_cheaper_by_the_rules() {
+    let house = House::within(0.15, "plugin").await;
+    house.file(&[dear("a boat"), dear("a house"), dear("a cat")]);
+    let told = house
+        .run(&[&SUBMIT[..], &["--out", "pictures"]].concat())
+        .await;
+    told.says(
+        0,
+        &[
+            "2 lines did not fit a budget, and rules made them cheaper",
+            "3 done · 0 failed",
+            "3 pictures in pictures",
+        ],
+    );
+    house.balances(house.totals().await, 3);
+    assert!(house.billed() <= 150_000_000, "{}", house.billed());
+    let decisions = house.decisions();
+    let quality = |line: &&Value, word: &str| line["decided"]["quality"] == word;
+    let low: Vec<&Value> = decisions
+        .iter()
+        .filter(|line| quality(line, "low"))
+        .collect();
+    assert_eq!(low.len(), 2, "{decisions:?}");
+    for line in low {
+        assert_eq!(line["asked"]["quality"], "high");
+        let rules = line["rules"].as_array().unwrap();
+        let rule = rules.iter().find(|rule| rule["hook"] == "on_budget");
+        assert_eq!(rule.unwrap()["applied"], true, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_call_in_a_batch_is_made_cheaper_where_a_budget_has_no_room() {
+    let house = House::within(0.02, "plugin").await;
+    let mut serve = house.begin(&["serve"]);
+    let proxy = address(&mut serve).await;
+    let mut body = cat("a boat");
+    body["quality"] = json!("high");
+    let answer = ask(&proxy, IMAGES, &body, &WAITS).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let decision = house.lines("call", 1).await.remove(0);
+    assert_eq!(decision["attempts"][0]["tier"], "batch", "{decision}");
+    assert_eq!(decision["decided"]["quality"], "low", "{decision}");
+    assert_eq!(decision["budgets"][0]["did"], "degraded", "{decision}");
+    kill(serve);
+    house.balances(house.totals().await, 1);
+    assert!(house.billed() <= 20_000_000);
+    assert_eq!(house.kept().await, 0, "nothing of its batch stays");
 }

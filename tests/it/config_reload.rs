@@ -126,3 +126,45 @@ async fn a_key_and_an_upstream_that_are_configured_later_are_used() {
     let skipped = decision["rules"][0]["skipped"].as_str().unwrap();
     assert!(!skipped.contains("no provider"), "{skipped}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_that_change_count_from_the_next_call_on_with_what_was_spent_before() {
+    let mut desk = Desk::open().await;
+    let buy = async |desk: &Desk, prompt: &str| desk.rig.generate(&cat(prompt)).await.status();
+    assert_eq!(buy(&desk, "one").await, 200);
+    let spent = desk.rig.billed();
+    let budget = |limit: i64| {
+        let limit = limit as f64 / 1e9;
+        format!("budgets: [{{name: all, limit: {limit}, per: total, over: refuse}}]\n")
+    };
+    desk.write(&budget(spent * 3 / 2)).await;
+    assert_eq!(buy(&desk, "two").await, 402, "what was spent before counts");
+    desk.write(&budget(spent * 5 / 2)).await;
+    assert_eq!(buy(&desk, "two").await, 200);
+    assert_eq!(buy(&desk, "three").await, 402);
+    desk.write("").await;
+    assert_eq!(buy(&desk, "three").await, 200, "it is gone");
+    desk.rig.decisions(5).await;
+    assert_eq!(desk.rig.billed(), desk.rig.booked().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_providers_key_that_changes_pays_from_the_next_call_on() {
+    let mut desk = Desk::open().await;
+    let rule =
+        "return { on_request = function(call) return call:route('stability/sd3.5-medium') end }";
+    std::fs::write(desk.dir.path().join("rule.lua"), rule).unwrap();
+    for (key, prompt) in [("sk-one", "a"), ("sk-two", "b"), ("sk-one", "c")] {
+        let providers = format!("providers: {{stability: {{api_key: {key}}}}}\n");
+        desk.write(&format!("plugins: [rule.lua]\n{providers}"))
+            .await;
+        assert_eq!(desk.rig.generate(&cat(prompt)).await.status(), 200);
+    }
+    let bills = desk.rig.sim().bills();
+    let keys: Vec<&String> = bills
+        .iter()
+        .map(|bill| &bill.authorization_digest)
+        .collect();
+    assert_eq!(bills.len(), 3);
+    assert!(keys[0] != keys[1] && keys[0] == keys[2], "{keys:?}");
+}

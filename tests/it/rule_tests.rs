@@ -182,3 +182,109 @@ fn the_clock_of_a_case_is_its_own() {
     let (output, _dir) = run(body, &[]);
     assert_eq!(output.code, Some(0), "{}{}", output.out, output.err);
 }
+
+/// A rule of which a test runs some lines, with a request and a log beside it.
+const LINES: &str = "return {
+  on_request = function(call)
+    if call:tagged('hero') then
+      return call:tag('kept')
+    end
+    return call:route('stability/sd3.5-medium')
+  end,
+  on_failure = function(call)
+    return call:stop('no')
+  end,
+}";
+
+#[test]
+fn a_case_takes_a_request_of_an_app_and_a_call_of_a_log() {
+    let dir = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("move.lua", LINES);
+    let asked = r#"{"model": "gpt-image-2", "prompt": "a fox", "size": "1024x1536", "quality": "high", "n": 1}"#;
+    write("asked.json", asked);
+    let gemini = r#"{"contents": [{"parts": [{"text": "a red fox"}]}]}"#;
+    write("gemini.json", gemini);
+    // The log of a call that was really made, by another process.
+    let rig = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+            .args(args)
+            .current_dir(dir.path())
+            .env("HOME", dir.path())
+            .env("XDG_STATE_HOME", dir.path().join("state"))
+            .output()
+            .unwrap()
+    };
+    write(
+        "first_test.lua",
+        "test.case('first', function()
+            local d = test.rules('move.lua'):call(test.request('asked.json', 'openai', { app = 'catalog', tags = 'draft' }))
+            test.expect(d, { sent = { 'stability/sd3.5-medium' }, app = 'catalog', tags = { 'draft' },
+                asked = { model = 'openai/gpt-image-2', size = '1024x1536', quality = 'high', prompt = 'a fox' } })
+            local of_google = test.request('gemini.json', 'gemini', { model = 'google/gemini-2.5-flash-image' })
+            test.expect(test.rules('move.lua'):call(of_google), { asked = { model = 'google/gemini-2.5-flash-image', prompt = 'a red fox' } })
+        end)",
+    );
+    let first = rig(&["test", "first_test.lua"]);
+    let told = String::from_utf8(first.stdout).unwrap();
+    assert_eq!(first.status.code(), Some(0), "{told}");
+
+    let line = r#"{"v":1,"type":"call","id":"01M8GK3NEX4BY5Y28H49SQYSR1","at":"2026-11-22T23:10:00.000Z","app":"catalog","tags":["night"],"operation":"generate","asked":{"model":"openai/gpt-image-2","size":"1024x1024","quality":"medium","n":1,"tier":"standard","stream":false,"prompt":"a boat","prompt_hash":"x"}}"#;
+    write(
+        "log.jsonl",
+        &format!("{}\n{line}\n", r#"{"v":1,"type":"notice"}"#),
+    );
+    write(
+        "log_test.lua",
+        "test.case('of yesterday', function()
+            local d = test.rules('move.lua'):call(test.from_log('log.jsonl', '01M8GK3NEX4BY5Y28H49SQYSR1'))
+            test.expect(d, { sent = { 'stability/sd3.5-medium' }, app = 'catalog', tags = { 'night' }, at = '2026-11-22T23:10:00.000Z',
+                asked = { size = '1024x1024', quality = 'medium', prompt = 'a boat' } })
+        end)",
+    );
+    let of_log = rig(&["test", "log_test.lua"]);
+    let told = String::from_utf8(of_log.stdout).unwrap();
+    assert_eq!(of_log.status.code(), Some(0), "{told}");
+}
+
+#[test]
+fn coverage_tells_the_lines_that_no_case_has_run() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("move.lua"), LINES).unwrap();
+    let file = dir.path().join("move_test.lua");
+    std::fs::write(&file, format!("test.case('moves', function() {CALL} end)")).unwrap();
+    let file = file.display().to_string();
+    let output = test(&[&file, "--coverage"]);
+    assert_eq!(output.code, Some(0), "{}{}", output.out, output.err);
+    let expected = "move.lua: 2 of 4 hook lines ran; not lines 4, 9";
+    assert!(output.out.contains(expected), "{}", output.out);
+}
+
+#[test]
+fn watching_runs_the_tests_again_when_a_rule_changes() {
+    let dir = TempDir::new().unwrap();
+    let rule = dir.path().join("move.lua");
+    std::fs::write(&rule, LINES).unwrap();
+    let file = dir.path().join("move_test.lua");
+    let body = format!(
+        "test.case('moves', function() {CALL} test.expect(d, {{ sent = {{ 'stability/sd3.5-medium' }} }}) end)"
+    );
+    std::fs::write(&file, body).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+        .args(["test", "--watch"])
+        .arg(&file)
+        .current_dir(dir.path())
+        .env("HOME", dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut lines = std::io::BufRead::lines(out).map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("all hold")));
+    assert!(lines.any(|line| line.contains("waiting for a change")));
+    std::fs::write(&rule, LINES.replace("sd3.5-medium", "stable-image-core")).unwrap();
+    assert!(lines.any(|line| line.contains("got \"stability/stable-image-core\"")));
+    assert!(lines.any(|line| line.contains("1 failed")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

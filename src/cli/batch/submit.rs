@@ -98,7 +98,7 @@ async fn submit(pipeline: &Pipeline, args: &SubmitArgs, text: &str, global: &Glo
         }
         return code;
     }
-    let wanted: Vec<(String, Key)> = drafts
+    let mut wanted: Vec<(String, Key)> = drafts
         .iter()
         .map(|draft| (draft.name().to_owned(), draft.key().clone()))
         .collect();
@@ -116,7 +116,7 @@ async fn submit(pipeline: &Pipeline, args: &SubmitArgs, text: &str, global: &Glo
     if let Err(problem) = allowed(args, &quoted, global) {
         return failed(COMMAND, global, WRONG, &[problem]);
     }
-    let told = send(pipeline, args, buys).await;
+    let told = send(pipeline, args, buys, &mut wanted).await;
     let code = told.code(global, COMMAND, args.detach);
     written(pipeline, args, &wanted, code).await
 }
@@ -284,15 +284,32 @@ fn allowed(args: &SubmitArgs, quoted: &Quoted, global: &Global) -> Result<(), Pr
 }
 
 /// Hands every batch in before the first is followed: they run side by side.
-async fn send(pipeline: &Pipeline, args: &SubmitArgs, buys: Vec<Draft>) -> Told {
+async fn send(
+    pipeline: &Pipeline,
+    args: &SubmitArgs,
+    buys: Vec<Draft>,
+    wanted: &mut [(String, Key)],
+) -> Told {
     let mut told = Told::default();
     let mut begun = Vec::new();
     for group in pipeline.sort_into_batches(buys) {
         match pipeline.keep_batch(group, args.keep).await {
             Err(halted) => told.halted(halted),
-            Ok((mut batch, following)) => match pipeline.hand_in(&mut batch).await {
+            Ok(mut begun_now) => match pipeline.hand_in(&mut begun_now.batch).await {
                 Err(halted) => told.halted(halted),
                 Ok(()) => {
+                    let (batch, reworded) = (begun_now.batch, begun_now.reworded);
+                    if !reworded.is_empty() {
+                        let count = reworded.len();
+                        eprintln!(
+                            "{count} lines did not fit a budget, and rules made them cheaper"
+                        );
+                    }
+                    for (_, key) in wanted.iter_mut() {
+                        if let Some((_, now)) = reworded.iter().find(|(before, _)| before == key) {
+                            *key = now.clone();
+                        }
+                    }
                     eprintln!(
                         "{} of {} is with {} as {}",
                         batch.id,
@@ -300,7 +317,7 @@ async fn send(pipeline: &Pipeline, args: &SubmitArgs, buys: Vec<Draft>) -> Told 
                         batch.provider,
                         batch.job.as_deref().unwrap_or("a batch")
                     );
-                    begun.push((batch, following));
+                    begun.push((batch, begun_now.following));
                 }
             },
         }

@@ -96,7 +96,7 @@ pub(super) fn coverage_as_text(coverage: &Coverage) -> String {
         );
         let _ = match missed.is_empty() {
             true => writeln!(text),
-            false => writeln!(text, "; not line {}", in_runs(&missed)),
+            false => writeln!(text, "; not line{} {}", plural(&missed), in_runs(&missed)),
         };
     }
     text
@@ -112,6 +112,10 @@ pub(super) fn coverage_as_json(coverage: &Coverage) -> Value {
         })
     });
     files.collect()
+}
+
+fn plural<T>(list: &[T]) -> &'static str {
+    if list.len() == 1 { "" } else { "s" }
 }
 
 fn missed(lines: &BTreeMap<u32, bool>) -> Vec<u32> {
@@ -243,7 +247,7 @@ mod tests {
         let coverage = Coverage::from([("a.lua".into(), BTreeMap::from(lines))]);
         assert_eq!(
             coverage_as_text(&coverage),
-            "a.lua: 1 of 5 hook lines ran; not line 5, 7-9\n"
+            "a.lua: 1 of 5 hook lines ran; not lines 5, 7-9\n"
         );
         assert_eq!(
             coverage_as_json(&coverage)[0]["missed"],

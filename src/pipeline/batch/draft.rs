@@ -165,7 +165,7 @@ impl Pipeline {
     }
 
     /// The plan as a line of a batch.
-    fn in_batch(&self, plan: Plan) -> Result<Plan, Undrafted> {
+    pub(super) fn in_batch(&self, plan: Plan) -> Result<Plan, Undrafted> {
         let model = &plan.request.model;
         let Some(row) = self.book.model(model) else {
             return Err(undrafted(

@@ -1,11 +1,11 @@
 //! A batch that its provider works on: asked about until it ends, and its lines ended one by one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::line::{Lines, Open, name_of};
+use super::line::{Lines, Logged, Open, name_of};
 use super::speak::{Heard, Speaker};
 use super::{Closed, Halted, Pace, Progress, is_old};
 use crate::dialect::batch::{BatchState, LineEnd, Standing};
@@ -224,7 +224,7 @@ impl Pipeline {
             return Ok(()); // it has its end already, or was never ours
         };
         let bytes = end.end.as_ref().map_or(0, |reply| reply.body.len());
-        let logged = ending.logged.contains(&end.name);
+        let logged = ending.logged.get(&end.name).copied();
         let (name, line) = (end.name.clone(), open.kept.line);
         let outcome = self
             .end_line(ending.batch, open, end, ending.closed, logged)
@@ -272,9 +272,8 @@ impl Pipeline {
         self.end_together(ending).await
     }
 
-    /// Lines whose decisions stand in the log already: their process died before it could say so in
-    /// the ledger.
-    async fn logged(&self, lines: &Lines) -> HashSet<String> {
+    /// Lines whose decisions stand in the log already.
+    async fn logged(&self, lines: &Lines) -> HashMap<String, Logged> {
         let names: HashSet<String> = lines.keys().cloned().collect();
         let path = self.log.path().to_owned();
         let look = move || logged(&path, &names);
@@ -287,7 +286,7 @@ struct Ending<'a> {
     batch: &'a KeptBatch,
     lines: &'a mut Lines,
     closed: &'a mut Closed,
-    logged: HashSet<String>,
+    logged: HashMap<String, Logged>,
     /// Ended, and not yet said in the ledger.
     together: Vec<(u32, LineOutcome)>,
     bytes: usize,
@@ -333,9 +332,9 @@ fn forgotten(job: String) -> Standing {
 }
 
 /// Those of `ids` that a call line of the log or of its older files has.
-fn logged(path: &std::path::Path, ids: &HashSet<String>) -> HashSet<String> {
+fn logged(path: &std::path::Path, ids: &HashSet<String>) -> HashMap<String, Logged> {
     use std::io::BufRead as _;
-    let mut found = HashSet::new();
+    let mut found = HashMap::new();
     let older = crate::record::rotated(path).unwrap_or_default();
     for path in older.iter().map(std::path::PathBuf::as_path).chain([path]) {
         let Ok(file) = std::fs::File::open(path) else {
@@ -348,7 +347,11 @@ fn logged(path: &std::path::Path, ids: &HashSet<String>) -> HashSet<String> {
             if let Some(id) =
                 id.filter(|id| ids.contains(*id) && line.contains("\"type\":\"call\""))
             {
-                found.insert(id.to_owned());
+                let logged = match line.contains("\"attempts\":[]") {
+                    true => Logged::WithoutAttempts,
+                    false => Logged::Whole,
+                };
+                found.insert(id.to_owned(), logged);
             }
         }
     }

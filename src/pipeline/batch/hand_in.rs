@@ -1,6 +1,7 @@
 //! A batch on its way in: kept, held, handed over, ordered. Each step is marked in the ledger, and one
 //! that was interrupted is taken up at its mark.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,17 +11,31 @@ use ulid::Ulid;
 use super::line::{Facts, name_of};
 use super::speak::{Heard, Speaker};
 use super::{Draft, Halted};
+use crate::cache;
 use crate::dialect::batch::{Most, Order, Standing};
 use crate::image::ImageRequest;
 use crate::ledger::{BatchStage, Following, KeptBatch, KeptLine, Key};
 use crate::pipeline::Pipeline;
 use crate::pipeline::budgets::NotHeld;
+use crate::pipeline::call::Call;
+use crate::pipeline::plan::Plan;
 use crate::record::{NoticeKind, NoticeLevel};
 
 /// So often an order is tried whose fate is unknown, each time after a look for it.
 const TRIES: u32 = 4;
 /// So long a provider may take to list what it was just ordered.
 const SETTLES: Duration = Duration::from_secs(2);
+
+/// Lines that are sent otherwise than they were drafted: their keys before and after.
+pub type Reworded = Vec<(cache::Key, cache::Key)>;
+
+/// A batch that is kept and held, and not yet sent.
+#[derive(Debug)]
+pub struct Begun {
+    pub batch: KeptBatch,
+    pub following: Following,
+    pub reworded: Reworded,
+}
 
 /// What is handed in.
 pub(super) struct Handed {
@@ -62,11 +77,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When a budget or the ledger refuses; then nothing is kept and nothing held.
-    pub async fn keep_batch(
-        &self,
-        drafts: Vec<Draft>,
-        keep: Duration,
-    ) -> Result<(KeptBatch, Following), Halted> {
+    pub async fn keep_batch(&self, drafts: Vec<Draft>, keep: Duration) -> Result<Begun, Halted> {
         let not_kept = |message: String, remedy: &str| Halted {
             message,
             remedy: remedy.to_owned(),
@@ -116,12 +127,18 @@ impl Pipeline {
             .keep_batch(&batch, &lines)
             .await
             .map_err(|error| not_kept(error.to_string(), disk))?;
-        self.hold_lines(&batch).await?;
-        Ok((batch, following))
+        let reworded = self.hold_lines(&batch).await?;
+        Ok(Begun {
+            batch,
+            following,
+            reworded,
+        })
     }
 
-    /// Holds every line of a batch that has no hold yet; all of them or none.
-    pub(super) async fn hold_lines(&self, batch: &KeptBatch) -> Result<(), Halted> {
+    /// Holds every line of a batch that has no hold yet; all of them or none. Returns what rules made
+    /// of lines that a budget had no room for.
+    pub(super) async fn hold_lines(&self, batch: &KeptBatch) -> Result<Reworded, Halted> {
+        let mut reworded = Reworded::new();
         let open = self.ledger.open_lines(batch.id).await;
         let open = open.map_err(|error| Halted::kept(error.to_string()))?;
         for (kept, row) in &open {
@@ -129,16 +146,10 @@ impl Pipeline {
                 continue;
             }
             let held = match self.call_of(batch, kept, batch.at) {
-                Ok((mut call, plan, _)) => match self.held(&mut call, &plan).await {
-                    Ok(ticket) => {
-                        self.ledger.entrust(ticket);
-                        Ok(())
-                    }
-                    Err(NotHeld::Over(over)) => Err(over.rescued().refusal.message),
-                    Err(NotHeld::Ledger(error)) => Err(error.to_string()),
-                },
+                Ok((call, plan, _)) => self.hold_line(batch, kept, call, plan).await,
                 Err(why) => Err(why),
             };
+            let held = held.map(|keys| reworded.extend(keys));
             if let Err(why) = held {
                 self.withdraw(batch).await;
                 return Err(Halted {
@@ -151,7 +162,65 @@ impl Pipeline {
                 });
             }
         }
-        Ok(())
+        Ok(reworded)
+    }
+
+    /// Holds one line. Where a budget has no room for it and leaves that to the rules, they may make
+    /// it cheaper; it stays in its batch. Its keys before and after are returned then.
+    ///
+    /// # Errors
+    /// Why it cannot be held.
+    async fn hold_line(
+        &self,
+        batch: &KeptBatch,
+        kept: &KeptLine,
+        mut call: Call,
+        plan: Plan,
+    ) -> Result<Option<(cache::Key, cache::Key)>, String> {
+        let over = match self.held(&mut call, &plan).await {
+            Ok(ticket) => {
+                self.ledger.entrust(ticket);
+                return Ok(None);
+            }
+            Err(NotHeld::Ledger(error)) => return Err(error.to_string()),
+            Err(NotHeld::Over(over)) => over,
+        };
+        if plan.provider.name != call.arrived.provider.name {
+            return Err(over.rescued().refusal.message); // a rule moved it here for a reason
+        }
+        if !plan.untouched {
+            // As the rules left it when it was drafted.
+            let mut request = (*plan.request).clone();
+            request.tier = call.asked.tier;
+            call.request = Arc::new(request);
+        }
+        let cheaper = self.consult_on_budget(&mut call, &over).await;
+        let cheaper = cheaper.map_err(|refused| refused.refusal.message)?;
+        let cheaper = self.in_batch(cheaper).map_err(|why| why.message)?;
+        let request = &cheaper.request;
+        if request.model != batch.model || request.operation != plan.request.operation {
+            return Err(format!(
+                "the rules move it to {}, which is another batch: name that model in the file",
+                request.model
+            ));
+        }
+        let key = self.key_of(&call, &cheaper.request);
+        let facts = Facts::of(&call, &cheaper)?;
+        let line = KeptLine {
+            key: key.canonical().to_vec(),
+            facts: serde_json::to_string(&facts).map_err(|error| error.to_string())?,
+            ..kept.clone()
+        };
+        let marked = self.ledger.reword_line(batch.id, &line).await;
+        marked.map_err(|error| error.to_string())?;
+        match self.held(&mut call, &cheaper).await {
+            Ok(ticket) => {
+                self.ledger.entrust(ticket);
+                Ok(Some((cache::Key::of_canonical(kept.key.clone()), key)))
+            }
+            Err(NotHeld::Over(over)) => Err(over.rescued().refusal.message),
+            Err(NotHeld::Ledger(error)) => Err(error.to_string()),
+        }
     }
 
     /// Takes every hold of a batch back of which nothing was sent, and forgets it.

@@ -25,9 +25,10 @@ use crate::pipeline::chain::Served;
 use crate::pipeline::plan::{Bounds, Plan};
 use crate::pipeline::rescue::Rescued;
 use crate::pipeline::{Pipeline, answer};
+use crate::record::notice::{Amend, AmendAttempt, AmendWhy};
 use crate::record::{
-    AnsweredFrom, AttemptRecord, CacheStatus, Decided, Delivered, Id, LostRecord, RuleRecord,
-    UnmetRecord,
+    AnsweredFrom, AttemptRecord, CacheStatus, Causes, Decided, Delivered, Id, LostRecord, Outcome,
+    RuleRecord, UnmetRecord,
 };
 use crate::wire::Reply;
 
@@ -124,6 +125,21 @@ pub(super) fn name_of(kept: &KeptLine) -> String {
     kept.attempt.call.to_string()
 }
 
+/// Whether a line is a call of an app's own, sent through a batch by itself: it has no name but its
+/// decision's.
+pub(super) fn is_single(kept: &KeptLine) -> bool {
+    kept.name == name_of(kept)
+}
+
+/// What the log says of a line already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Logged {
+    /// All of it: its process died before it could say so in the ledger.
+    Whole,
+    /// That its process died: its app had been told of a job. What it cost is not there.
+    WithoutAttempts,
+}
+
 /// A line without a picture, and the answer that says so.
 type Unread = (Failure, Option<Reply>);
 
@@ -212,7 +228,7 @@ impl Pipeline {
         open: &Open,
         end: LineEnd,
         closed: &mut Closed,
-        logged: bool,
+        logged: Option<Logged>,
     ) -> Result<LineOutcome, String> {
         let (mut call, plan, sent) = self.call_of(batch, &open.kept, open.hold.at)?;
         let key = Key::of_canonical(open.kept.key.clone());
@@ -266,7 +282,11 @@ impl Pipeline {
                     None => closed.unpriced += 1,
                 }
                 closed.asked += call.asked_quote.as_ref().map_or(Usd::ZERO, |q| q.expected);
-                self.tell_end(call, Ok(served), 200, body, logged).await;
+                let given = match is_single(&open.kept) {
+                    true => told(200, Delivered::No, 0), // who asked for it is gone
+                    false => told(200, Delivered::Yes, body),
+                };
+                self.tell_end(call, Ok(served), given, logged).await;
                 LineOutcome::Done
             }
             Err(unread) => {
@@ -283,7 +303,8 @@ impl Pipeline {
                 closed.note(format!("{}: {}", failure.kind, failure.message), 1);
                 let rescued = Rescued::of_failure(&failure, &plan.request.model, None);
                 let status = rescued.refusal.status;
-                self.tell_end(call, Err(rescued), status, 0, logged).await;
+                let given = told(status, Delivered::Yes, 0);
+                self.tell_end(call, Err(rescued), given, logged).await;
                 LineOutcome::Failed
             }
         };
@@ -343,16 +364,40 @@ impl Pipeline {
         safe.map_err(|error| format!("a charge could not be written: {error}"))
     }
 
+    /// Adds what a call cost to its line in the log, which its process prepared for its death.
+    fn amend_line(&self, call: &Call) {
+        let mut causes = Causes::default();
+        let attempts = call.decision.attempts.iter().map(|attempt| {
+            let cost = attempt.charge.unwrap_or(Usd::ZERO);
+            match attempt.outcome {
+                Outcome::Ok | Outcome::Partial => causes.undelivered += cost,
+                Outcome::Failed => causes.failed_billed += cost,
+                Outcome::Unknown => causes.unknown += cost,
+            }
+            AmendAttempt {
+                i: attempt.i,
+                billed: attempt.billed,
+                charge: attempt.charge,
+                charge_from: attempt.charge_from,
+            }
+        });
+        let attempts: Vec<AmendAttempt> = attempts.collect();
+        let (id, why) = (call.decision.id, AmendWhy::Late);
+        let amend = Amend::new(id, Timestamp::now(), why, attempts, causes);
+        self.log.amend(&amend);
+    }
+
     async fn tell_end(
         &self,
         mut call: Call,
         outcome: Result<Served, Rescued>,
-        status: u16,
-        bytes: u64,
-        logged: bool,
+        given: Given,
+        logged: Option<Logged>,
     ) {
-        if logged {
-            return; // by a process that died before it could say so in the ledger
+        match logged {
+            Some(Logged::Whole) => return,
+            Some(Logged::WithoutAttempts) => return self.amend_line(&call),
+            None => {}
         }
         let asked = call.decision.at;
         let age = Timestamp::now().duration_since(asked);
@@ -360,17 +405,20 @@ impl Pipeline {
         call.began = began
             .and_then(|age| Instant::now().checked_sub(age))
             .unwrap_or(call.began);
-        let given = Given {
-            status,
-            fitted: None,
-            delivered: Delivered::Yes,
-            bytes,
-            ours: Duration::ZERO,
-        };
         self.write_down(&mut call, &outcome, given, false);
         if self.hears_decisions() {
             self.tell_decision(&call.decision).await;
         }
+    }
+}
+
+fn told(status: u16, delivered: Delivered, bytes: u64) -> Given {
+    Given {
+        status,
+        fitted: None,
+        delivered,
+        bytes,
+        ours: Duration::ZERO,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A single call through a batch, for an app that asks for its picture later or can wait a day.
 //!
 //! Hold, charge, cache and record are those of any attempt; only the message goes another way. What a
-//! process that dies leaves of it is a batch of one line, which `pixtoll batch resume` ends.
+//! process that dies leaves of it is a batch of one line, which the next one ends (`left.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -134,7 +134,7 @@ impl Pipeline {
             Got::Served(_) => LineOutcome::Done,
             _ => LineOutcome::Failed,
         };
-        self.close(&mut batch, outcome).await;
+        self.close(&batch, outcome).await;
         got
     }
 
@@ -213,11 +213,10 @@ impl Pipeline {
         })
     }
 
-    async fn close(&self, batch: &mut KeptBatch, outcome: LineOutcome) {
-        batch.stage = BatchStage::Ended;
-        batch.ended_at = Some(Timestamp::now());
+    /// The call itself is in the log: of its batch nothing need stay.
+    async fn close(&self, batch: &KeptBatch, outcome: LineOutcome) {
         let ended = match self.ledger.end_lines(batch.id, &[(1, outcome)]).await {
-            Ok(()) => self.ledger.advance_batch(batch).await,
+            Ok(()) => self.ledger.forget_batch(batch.id).await,
             Err(error) => Err(error),
         };
         if let Err(error) = ended {

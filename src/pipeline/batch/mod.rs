@@ -17,6 +17,7 @@
 mod draft;
 mod follow;
 mod hand_in;
+mod left;
 mod line;
 mod live;
 mod speak;
@@ -36,6 +37,7 @@ use crate::record::{NoticeKind, NoticeLevel};
 use crate::wire::RequestHead;
 
 pub use draft::{Draft, Undrafted};
+pub use hand_in::{Begun, Reworded};
 
 /// A request that somebody wants bought ahead, in its provider's words.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::plugin::subject::Hook;
 use crate::plugin::{actions, clock, counter, health, helpers, market, trial, view, world};
 
 #[test]
@@ -207,5 +208,53 @@ fn every_name_of_the_lists_is_there_when_a_rule_runs() {
     check(
         "pixtoll.clock()",
         names(clock::CLOCK_FIELDS.iter().copied()),
+    );
+}
+
+/// The names in a row of the README's table: what stands in backticks, up to its arguments.
+fn in_readme(row: &str, before: &str) -> BTreeSet<String> {
+    let text = include_str!("../../../README.md");
+    let head = format!("| {row} | ");
+    let line = text.lines().find(|line| line.starts_with(&head));
+    let line = line.unwrap_or_else(|| panic!("the README has no row `{row}`"));
+    let quoted = line[head.len()..].split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|name| name.strip_prefix(before))
+        .map(|name| {
+            let end = name.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+            name[..end.unwrap_or(name.len())].to_owned()
+        })
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn the_readmes_table_has_what_the_code_has() {
+    let check = |row: &str, before: &str, code: BTreeSet<String>| {
+        assert_eq!(in_readme(row, before), code, "{row}");
+    };
+    let mut hooks = names(Hook::ALL.iter().map(|hook| hook.as_str()));
+    hooks.insert("holds".to_owned());
+    check("hooks", "", hooks);
+    check(
+        "actions",
+        "call:",
+        names(actions::ACTIONS.iter().map(|(name, ..)| *name)),
+    );
+    check(
+        "asked of it",
+        "call:",
+        names(view::CALL_METHODS.iter().copied()),
+    );
+    check("of `call`", "", fields(view::CALL_FIELDS));
+    check("of a request", "", fields(view::REQUEST_FIELDS));
+    check("of a quote", "", fields(view::QUOTE_FIELDS));
+    check("of a budget", "", fields(view::BUDGET_FIELDS));
+    check("of a failure", "", fields(view::FAILURE_FIELDS));
+    check("of a response", "", fields(view::RESPONSE_FIELDS));
+    check(
+        "helpers",
+        "pixtoll.",
+        names(helpers::HELPERS.iter().copied()),
     );
 }
