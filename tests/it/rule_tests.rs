@@ -276,12 +276,15 @@ fn watching_runs_the_tests_again_when_a_rule_changes() {
         .current_dir(dir.path())
         .env("HOME", dir.path())
         .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let err = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut lines = std::io::BufRead::lines(out).map_while(Result::ok);
+    let mut said = std::io::BufRead::lines(err).map_while(Result::ok);
     assert!(lines.any(|line| line.contains("all hold")));
-    assert!(lines.any(|line| line.contains("waiting for a change")));
+    assert!(said.any(|line| line.contains("waiting for a change")));
     std::fs::write(&rule, LINES.replace("sd3.5-medium", "stable-image-core")).unwrap();
     assert!(lines.any(|line| line.contains("got \"stability/stable-image-core\"")));
     assert!(lines.any(|line| line.contains("1 failed")));
