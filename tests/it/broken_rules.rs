@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use pixtoll::config::PluginEntry;
 use tempfile::TempDir;
@@ -77,4 +79,48 @@ async fn a_plugin_that_fails_is_told_of_in_the_decision_and_harms_no_call() {
         compare(&plugin, told, &mut differences);
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Calls one after the other until `enough` says so; how long each took, the shortest first.
+async fn lane(rig: &Rig, prompt: &str, enough: impl Fn(usize) -> bool) -> Vec<Duration> {
+    let mut took = Vec::new();
+    while !enough(took.len()) {
+        let began = Instant::now();
+        let answer = rig
+            .generate(&cat(&format!("{prompt} {}", took.len())))
+            .await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        took.push(began.elapsed());
+    }
+    took.sort();
+    took
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_that_runs_away_keeps_no_other_call_waiting() {
+    let rule = r#"return { on_request = function(call)
+        if call:mentions("bomb") then while true do end end
+    end }"#;
+    let rig = Rig::with_rule(rule).await;
+    let over = AtomicBool::new(false);
+    let bombs = |prompt| lane(&rig, prompt, |_| over.load(Ordering::Relaxed));
+    let others = async {
+        let took = lane(&rig, "a cat", |calls| calls == 40).await;
+        over.store(true, Ordering::Relaxed);
+        took
+    };
+    let (one, two, others) = tokio::join!(bombs("a bomb"), bombs("another bomb"), others);
+    let (bomb, other) = (one[0].min(two[0]), others[others.len() / 2]);
+    assert!(
+        other < bomb,
+        "{other:?} for a cat beside {bomb:?} for a bomb"
+    );
+    for decision in rig.decisions(40 + one.len() + two.len()).await {
+        let did = decision["rules"][0]["did"].as_str();
+        let bomb = decision["asked"]["prompt"]
+            .as_str()
+            .unwrap()
+            .contains("bomb");
+        assert_eq!(did, bomb.then_some("error"), "{decision}");
+    }
 }
