@@ -17,7 +17,7 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 
 use super::Pipeline;
-use super::call::{Call, ServedAs};
+use super::call::Call;
 use super::chain::Served;
 use super::rescue::Rescued;
 use crate::cache::{Entry, Key};
@@ -32,10 +32,7 @@ const MOST: u64 = 50_000;
 /// How a call ended, as far as its retry is concerned.
 #[derive(Debug)]
 enum End {
-    Answered {
-        entry: Weak<Entry>,
-        served: ServedAs,
-    },
+    Answered(Weak<Entry>),
     /// Nobody knows whether it was paid for, or it was: it is not tried again.
     Lost(Box<Rescued>),
     /// It cost nothing and may be tried again.
@@ -161,13 +158,14 @@ impl Pipeline {
         let (end, waited) = begun.ended().await;
         call.upstream += waited.unwrap_or_default();
         match &*end {
-            End::Answered { entry, served } => {
+            End::Answered(entry) => {
                 let entry = entry.upgrade()?;
                 entry
                     .unreceived
                     .store(false, std::sync::atomic::Ordering::Release);
                 self.note_repeat(call, &begun.id, Some(&entry), waited.is_some());
-                call.served.clone_from(served);
+                // What the rules made of the request is not kept: it may hold pictures.
+                call.served = Some((Arc::clone(&call.asked), call.asked_quote.clone()));
                 let from = match waited {
                     Some(_) => AnsweredFrom::Collapsed,
                     None => AnsweredFrom::Cache,
@@ -264,10 +262,7 @@ impl Pipeline {
         let paid = |billed: Billed| billed != Billed::No;
         let mut attempts = call.decision.attempts.iter();
         remembered.end(match outcome {
-            Ok(served) => End::Answered {
-                entry: Arc::downgrade(&served.entry),
-                served: call.served.clone(),
-            },
+            Ok(served) => End::Answered(Arc::downgrade(&served.entry)),
             Err(rescued) if attempts.any(|attempt| paid(attempt.billed)) => {
                 // In our own words: the provider's bytes would take memory that nobody counts.
                 End::Lost(Box::new(Rescued {
