@@ -686,7 +686,8 @@ impl House {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("fewer than {count} lines of `{kind}`");
+        let all = std::fs::read_to_string(&log).unwrap_or_default();
+        panic!("fewer than {count} lines of `{kind}` in:\n{all}");
     }
 
     async fn kept(&self) -> usize {

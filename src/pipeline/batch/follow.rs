@@ -275,6 +275,10 @@ impl Pipeline {
     /// Lines whose decisions stand in the log already.
     async fn logged(&self, lines: &Lines) -> HashMap<String, Logged> {
         let names: HashSet<String> = lines.keys().cloned().collect();
+        // What this process has just written of a job that was left is still on its way there.
+        if let Err(error) = self.log.flush().await {
+            tracing::warn!(%error, "a line of a batch may be told of twice");
+        }
         let path = self.log.path().to_owned();
         let look = move || logged(&path, &names);
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
