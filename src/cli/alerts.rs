@@ -38,7 +38,15 @@ pub(super) async fn run(command: AlertsCommand, global: &Global) -> u8 {
         Err(error) => return complain(&error, global, "alerts"),
     };
     match command {
-        AlertsCommand::List(args) => list(&settings.log.unwrap_or_default(), &args, global),
+        AlertsCommand::List(args) => match &settings.log {
+            Some(log) => list(log, &args, global),
+            None => {
+                let problem =
+                    Problem::anywhere("log", "the decision log is off, and alerts are kept there")
+                        .remedy("take `log: off` out of pixtoll.yaml, or name a file there");
+                failed("alerts list", global, WRONG, &[problem])
+            }
+        },
         AlertsCommand::Test => test(&settings, global).await,
     }
 }

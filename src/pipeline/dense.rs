@@ -54,15 +54,19 @@ impl Dense {
 
     /// A copy of `data`, in as many pieces as blocks it fell into.
     pub(super) fn take(&mut self, mut data: &[u8]) -> impl Iterator<Item = Bytes> + use<> {
-        let mut pieces = Vec::with_capacity(2);
-        while !data.is_empty() {
+        // The rest of a block, and one that takes all that is left.
+        let mut pieces = [None, None];
+        for place in &mut pieces {
+            if data.is_empty() {
+                break;
+            }
             if self.block.capacity() == 0 {
                 self.begin(data.len());
             }
             let (now, later) = data.split_at(data.len().min(self.block.capacity()));
             self.block.extend_from_slice(now);
             let piece = self.block.split().freeze();
-            pieces.push(match &self.lease {
+            *place = Some(match &self.lease {
                 None => piece,
                 Some(lease) => Bytes::from_owner(Lent {
                     piece,
@@ -73,7 +77,7 @@ impl Dense {
             self.left = self.left.map(|left| left.saturating_sub(now.len()));
             data = later;
         }
-        pieces.into_iter()
+        pieces.into_iter().flatten()
     }
 
     /// Begins the next block, with `data` bytes at hand.

@@ -125,12 +125,20 @@ async fn an_observed_rule_alerts_in_the_log_alone() {
     assert!(hook.posted.lock().is_empty());
 }
 
-/// `pixtoll alerts …` with this webhook and this log.
+/// `pixtoll alerts …` with this webhook and a log in `dir`.
 async fn alerts(dir: &std::path::Path, hook: Option<&str>, command: &str) -> (i32, String) {
     let mut config = serde_json::json!({"state_dir": dir});
     if let Some(hook) = hook {
         config["alerts"] = serde_json::json!({"webhook": hook});
     }
+    alerts_as(dir, config, command).await
+}
+
+async fn alerts_as(
+    dir: &std::path::Path,
+    config: serde_json::Value,
+    command: &str,
+) -> (i32, String) {
     let path = dir.join("pixtoll.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
     let mut pixtoll = tokio::process::Command::new(env!("CARGO_BIN_EXE_pixtoll"));
@@ -179,4 +187,7 @@ async fn the_last_alerts_are_listed() {
         told,
         "2026-11-22 23:10:00  warning  budget `daily` is at 85 %\n"
     );
+    let off = serde_json::json!({"state_dir": dir.path(), "log": "off"});
+    let (code, told) = alerts_as(dir.path(), off, "list").await;
+    assert_eq!((code, told.contains("log is off")), (2, true), "{told}");
 }
