@@ -256,7 +256,7 @@ impl Pipeline {
         door: &mut Door,
     ) -> Got {
         if plan.request.tier == Tier::Batch && self.can_wait_for_batch(call, plan) {
-            return self.purchase_in_batch(call, plan, key, pilot, wait).await;
+            return Box::pin(self.purchase_in_batch(call, plan, key, pilot, wait)).await;
         }
         let request = match self.message(call, plan) {
             Ok(request) => request,

@@ -70,3 +70,24 @@ impl Drop for Attended {
         self.go_on();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::sync::Arc;
+
+    use super::super::Pipeline;
+    use super::super::call::Arrived;
+    use super::super::door::Door;
+
+    /// What every call needs, whatever becomes of it: what seldom happens on the way is boxed where
+    /// it begins.
+    #[test]
+    fn the_way_of_a_call_is_not_large() {
+        fn bytes<F: Future>(_: impl FnOnce(Arc<Pipeline>, Arrived, Door) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = bytes(Pipeline::travel);
+        assert!(bytes < 12 << 10, "{bytes}");
+    }
+}

@@ -57,9 +57,13 @@ impl Told {
 impl Pipeline {
     /// The plan at its provider's own quote; `None` where the book's price holds.
     pub(super) async fn at_own_quote(&self, call: &mut Call, plan: &Plan) -> Option<Plan> {
-        if !plan.provider.ask_quote {
-            return None;
+        match plan.provider.ask_quote {
+            true => Box::pin(self.asked_quote(call, plan)).await,
+            false => None,
         }
+    }
+
+    async fn asked_quote(&self, call: &mut Call, plan: &Plan) -> Option<Plan> {
         let began = Instant::now();
         let answer = match plan.dialect.write_question(&plan.request) {
             Some(question) => self.own_quote(call, plan, &question).await,

@@ -47,10 +47,21 @@ impl Pipeline {
         call: &mut Call,
         door: &mut Door,
     ) -> Result<Served, Rescued> {
-        let Some(submit) = call.submit else {
-            let outcome = self.buy(call, door).await;
-            return self.bring(call, door, outcome).await;
-        };
+        match call.submit {
+            Some(submit) => Box::pin(self.buy_submitted(call, submit, door)).await,
+            None => {
+                let outcome = self.buy(call, door).await;
+                self.bring(call, door, outcome).await
+            }
+        }
+    }
+
+    async fn buy_submitted(
+        &self,
+        call: &mut Call,
+        submit: Submit,
+        door: &mut Door,
+    ) -> Result<Served, Rescued> {
         if submit.webhook {
             leave_as_it_is(call);
         }
@@ -187,13 +198,33 @@ impl Pipeline {
         let Next::Ask { job, .. } = &read.next else {
             return (Ok(read), Booking::default());
         };
-        record.job = Some(job.id.clone());
+        let job = job.id.clone();
+        Box::pin(self.seen_through(call, plan, read, job, record, pilot, door)).await
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the facts of one attempt, each used once"
+    )]
+    async fn seen_through(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        read: Read,
+        job: String,
+        record: &mut AttemptRecord,
+        pilot: Option<&Pilot>,
+        door: &mut Door,
+    ) -> (Result<Read, Failure>, Booking) {
         let theirs = call.submit.is_some() && plan.untouched && !door.is_open();
         let mut overheard = None;
         let mut booking = Booking::default();
         if theirs {
-            overheard = Some(self.hand_over(call, plan, &read, &job.id, pilot, door));
+            overheard = Some(self.hand_over(call, plan, &read, &job, pilot, door));
+            record.job = Some(job);
             booking.kept = self.keep_theirs(call, plan, &read.next, record).await;
+        } else {
+            record.job = Some(job);
         }
         let patience = match theirs {
             true => self.policy.job_ttl,
@@ -289,7 +320,7 @@ impl Pipeline {
     pub(super) async fn booked(&self, booking: Booking) {
         drop(booking.waiting);
         if let Some(job) = booking.kept {
-            self.forget_job(&job.provider, &job.id).await;
+            Box::pin(self.forget_job(&job.provider, &job.id)).await;
         }
     }
 

@@ -90,7 +90,7 @@ impl Pool {
                 }
             }
         }
-        self.open(to, lane).await
+        Box::pin(self.open(to, lane)).await
     }
 
     async fn open(&self, to: &Destination, lane: Arc<Mutex<Lane>>) -> Result<Taken, DialError> {
