@@ -9,12 +9,12 @@
 //! Only digests are kept of what was asked, and of an answer only where it lies: what may be
 //! remembered of pictures is for the store to say.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use moka::Expiry;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::Pipeline;
 use super::call::Call;
@@ -26,6 +26,8 @@ use crate::record::{AnsweredFrom, CacheStatus, Mode};
 
 /// So long a call is remembered after its end.
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// So long one that has no end yet, and what is left of those that nobody asks for any more.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 /// Calls that are remembered.
 const MOST: u64 = 50_000;
 
@@ -47,7 +49,9 @@ struct Begun {
     first: Arc<str>,
     /// Digest of what was asked, by whom.
     asked: blake3::Hash,
-    end: watch::Receiver<Option<Arc<End>>>,
+    end: OnceLock<(End, Instant)>,
+    /// Rung when it has one.
+    ended: Notify,
 }
 
 /// The calls that are remembered. Clones are the same.
@@ -56,42 +60,14 @@ pub struct Earlier {
     begun: Cache<[u8; 16], Arc<Begun>>,
 }
 
-/// Those that run are remembered until they end.
-struct AfterTheEnd;
-
-impl AfterTheEnd {
-    fn of(begun: &Begun) -> Option<Duration> {
-        begun.end.borrow().is_some().then_some(REMEMBERED)
-    }
-}
-
-impl Expiry<[u8; 16], Arc<Begun>> for AfterTheEnd {
-    fn expire_after_create(
-        &self,
-        _: &[u8; 16],
-        begun: &Arc<Begun>,
-        _: Instant,
-    ) -> Option<Duration> {
-        AfterTheEnd::of(begun)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &[u8; 16],
-        begun: &Arc<Begun>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        AfterTheEnd::of(begun)
-    }
-}
-
 impl Default for Earlier {
     fn default() -> Earlier {
         Earlier {
+            // The newest is what a retry asks for.
             begun: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(MOST)
-                .expire_after(AfterTheEnd)
+                .time_to_live(FORGOTTEN)
                 .build(),
         }
     }
@@ -100,49 +76,42 @@ impl Default for Earlier {
 /// A call's own side of being remembered. One that is dropped without an end has cost nothing that
 /// anybody knows of, and its retry goes its own way.
 #[derive(Debug)]
-pub(super) struct Remembered {
-    names: Vec<[u8; 16]>,
-    begun: Arc<Begun>,
-    end: watch::Sender<Option<Arc<End>>>,
-    earlier: Earlier,
-}
-
-impl Remembered {
-    fn end(&self, end: End) {
-        self.end.send_replace(Some(Arc::new(end)));
-        // From now on its time runs, unless a later call has taken its place.
-        for name in &self.names {
-            if let Some(latest) = self.earlier.begun.get(name)
-                && Arc::ptr_eq(&latest, &self.begun)
-            {
-                self.earlier.begun.insert(*name, latest);
-            }
-        }
-    }
-}
+pub(super) struct Remembered(Arc<Begun>);
 
 impl Drop for Remembered {
     fn drop(&mut self) {
-        if self.end.borrow().is_none() {
-            self.end(End::Free);
-        }
+        self.0.end(End::Free);
     }
 }
 
 impl Begun {
+    /// Its first end is the one that counts.
+    fn end(&self, end: End) {
+        if self.end.set((end, Instant::now())).is_ok() {
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Whether its end is not too long ago.
+    fn counts(&self) -> bool {
+        let end = self.end.get();
+        end.is_none_or(|(_, at)| at.elapsed() < REMEMBERED)
+    }
+
     /// Waits for its end; how long that took where it was not over yet.
-    async fn ended(&self) -> (Arc<End>, Option<Duration>) {
-        if let Some(end) = self.end.borrow().clone() {
+    async fn over(&self) -> (&End, Option<Duration>) {
+        if let Some((end, _)) = self.end.get() {
             return (end, None);
         }
         let began = Instant::now();
-        let mut end = self.end.clone();
-        let ended = end.wait_for(Option::is_some).await;
-        let end = ended.ok().and_then(|end| end.clone());
-        (
-            end.unwrap_or_else(|| Arc::new(End::Free)),
-            Some(began.elapsed()),
-        )
+        loop {
+            // It hears every ring from here on, so that none falls between look and wait.
+            let rung = self.ended.notified();
+            if let Some((end, _)) = self.end.get() {
+                return (end, Some(began.elapsed()));
+            }
+            rung.await;
+        }
     }
 }
 
@@ -155,9 +124,9 @@ impl Pipeline {
         if self.policy.mode == Mode::Observe || call.submit.is_some() {
             return None; // an equal job is joined where it is bought
         }
-        let (end, waited) = begun.ended().await;
+        let (end, waited) = begun.over().await;
         call.upstream += waited.unwrap_or_default();
-        match &*end {
+        match end {
             End::Answered(entry) => {
                 let entry = entry.upgrade()?;
                 entry
@@ -215,6 +184,9 @@ impl Pipeline {
             None => return None,
         };
         let begun = self.earlier.begun.get(&name)?;
+        if !begun.counts() {
+            return None;
+        }
         if begun.asked == digest(&self.key_as_arrived(call)) {
             return Some(begun);
         }
@@ -233,25 +205,19 @@ impl Pipeline {
             return;
         }
         let key = self.key_as_arrived(call);
-        let mut names = vec![name_of(&key)];
-        names.extend(self.idempotency(call));
-        let (end, ended) = watch::channel(None);
         let first = call.decision.retry_of.map(|id| id.to_string().into());
         let begun = Arc::new(Begun {
             id: Arc::clone(&call.id),
             first: first.unwrap_or_else(|| Arc::clone(&call.id)),
             asked: digest(&key),
-            end: ended,
+            end: OnceLock::new(),
+            ended: Notify::new(),
         });
-        for name in &names {
-            self.earlier.begun.insert(*name, Arc::clone(&begun));
+        let names = [Some(name_of(&key)), self.idempotency(call)];
+        for name in names.into_iter().flatten() {
+            self.earlier.begun.insert(name, Arc::clone(&begun));
         }
-        call.remembered = Some(Arc::new(Remembered {
-            names,
-            begun,
-            end,
-            earlier: self.earlier.clone(),
-        }));
+        call.remembered = Some(Arc::new(Remembered(begun)));
     }
 
     /// Tells the call's retries what it came to.
@@ -261,7 +227,7 @@ impl Pipeline {
         };
         let paid = |billed: Billed| billed != Billed::No;
         let mut attempts = call.decision.attempts.iter();
-        remembered.end(match outcome {
+        remembered.0.end(match outcome {
             Ok(served) => End::Answered(Arc::downgrade(&served.entry)),
             Err(rescued) if attempts.any(|attempt| paid(attempt.billed)) => {
                 // In our own words: the provider's bytes would take memory that nobody counts.
