@@ -124,6 +124,9 @@ pub struct Store {
     fresh: Arc<AtomicU64>,
     /// So many of them may come together.
     most_fresh: u64,
+    /// Purchases that were put in or remembered, and whether any ever was remembered.
+    came: Arc<AtomicU64>,
+    remembers: Arc<AtomicBool>,
 }
 
 struct OwnTtl;
@@ -177,6 +180,8 @@ impl Store {
                 .build(),
             fresh: Arc::default(),
             most_fresh: capacity / FRESH_SHARE,
+            came: Arc::default(),
+            remembers: Arc::default(),
         }
     }
 
@@ -187,6 +192,12 @@ impl Store {
             .filter(|entry| entry.key == *key)
     }
 
+    /// How many purchases came so far: while that is the same, a look that found nothing finds
+    /// nothing again.
+    pub fn came(&self) -> u64 {
+        self.came.load(Ordering::Acquire)
+    }
+
     /// Keeps a purchase. One that is to live for no time at all is not kept.
     pub fn put(&self, entry: Arc<Entry>) {
         if entry.ttl.is_zero() {
@@ -194,6 +205,7 @@ impl Store {
         }
         let weight = u64::from(entry.weight());
         self.entries.insert(entry.key.hash(), entry);
+        self.came.fetch_add(1, Ordering::Release);
         // By itself the cache lets go in batches of many entries: of large ones these are half of it.
         if self.fresh.fetch_add(weight, Ordering::Relaxed) + weight > self.most_fresh {
             self.fresh.store(0, Ordering::Relaxed);
@@ -203,11 +215,16 @@ impl Store {
 
     /// Remembers a purchase for those who bought it, though it may not be sold again.
     pub fn remember(&self, entry: Arc<Entry>) {
+        self.remembers.store(true, Ordering::Release);
         self.recent.insert(entry.key.hash(), entry);
+        self.came.fetch_add(1, Ordering::Release);
     }
 
     /// The purchase that a retry repeats, or that nobody received: handed over once more.
     pub fn recall(&self, key: &Key, is_retry: bool) -> Option<Arc<Entry>> {
+        if !self.remembers.load(Ordering::Acquire) {
+            return None;
+        }
         let entry = self
             .recent
             .get(&key.hash())

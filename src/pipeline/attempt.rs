@@ -52,6 +52,7 @@ impl Pipeline {
         if told.idempotency_key.is_some() {
             self.remember(call); // also where it is answered by what another buys
         }
+        let came = self.store.came();
         let known = |key: &Key| {
             let kept = (mode == CacheMode::Use)
                 .then(|| self.store.get(key))
@@ -87,7 +88,9 @@ impl Pipeline {
             match self.flights.join(&flight, &call.id) {
                 Joined::Leads(pilot) => {
                     // It may have landed between the look and the join.
-                    if let Some(entry) = known(&key) {
+                    if came != self.store.came()
+                        && let Some(entry) = known(&key)
+                    {
                         pilot.land(Bought::Answer(Arc::clone(&entry)));
                         return Got::Served(self.hit(call, plan, entry));
                     }
@@ -110,7 +113,7 @@ impl Pipeline {
 
     /// Brings an answer that was bought ahead into memory, where there is one.
     pub(super) async fn look_on_shelf(&self, key: &Key) {
-        if self.store.get(key).is_some() || !self.shelf.may_have(key) {
+        if !self.shelf.may_have(key) || self.store.get(key).is_some() {
             return;
         }
         let (shelf, key) = (self.shelf.clone(), key.clone());
