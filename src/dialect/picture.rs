@@ -17,8 +17,10 @@ use crate::wire::json::{Node, Span, unescape};
 
 /// Characters of base64 that hold the first 64 KiB: nearly every header tells within these.
 const LONG_HEAD: usize = 64 * 1024 / 3 * 4;
-/// Characters of base64 that hold the first KiB: most headers tell within these.
+/// Characters of base64 that hold the first KiB: JPEG headers mostly tell within these.
 const SHORT_HEAD: usize = 1024 / 3 * 4;
+/// Characters of base64 that hold the first 60 bytes: all other headers mostly tell within these.
+const FIRST_LINE: usize = 60 / 3 * 4;
 
 /// Some providers leave the padding out.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -134,13 +136,15 @@ pub fn facts(picture: &Picture) -> Option<Facts> {
         Picture::Url(_) => Some(unknown),
     };
     let whole = match picture {
-        Picture::Raw(rope) | Picture::Base64(rope) => rope.len() <= SHORT_HEAD / 4 * 3,
-        Picture::Url(_) => true,
+        Picture::Raw(rope) | Picture::Base64(rope) => rope.len(),
+        Picture::Url(_) => 0,
     };
-    let found = read(SHORT_HEAD)?;
-    // What does not begin like a picture does not become one further on.
-    if whole || found.pixels.is_some() || found.format == Format::Unknown {
-        return Some(found);
+    for chars in [FIRST_LINE, SHORT_HEAD] {
+        let found = read(chars)?;
+        // What does not begin like a picture does not become one further on.
+        if whole <= chars / 4 * 3 || found.pixels.is_some() || found.format == Format::Unknown {
+            return Some(found);
+        }
     }
     read(LONG_HEAD)
 }
