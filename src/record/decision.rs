@@ -574,7 +574,7 @@ pub(super) mod tests {
     }
 
     /// A call with one of everything.
-    fn full() -> Decision {
+    pub(in super::super) fn full() -> Decision {
         let mut all = decision();
         let moved = ImageRequest {
             model: ModelId::new("stability", "sd3.5-medium"),

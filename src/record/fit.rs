@@ -16,6 +16,7 @@ use super::decision::{AttemptRecord, Decision};
 use super::facts::{Named, head};
 use super::notice::{Amend, Notice};
 use super::rule::RuleRecord;
+use super::text;
 use crate::image::ModelId;
 
 /// The longest line in bytes, its newline among them.
@@ -78,7 +79,7 @@ fn fit<'a, L: Line>(sheet: &'a mut Vec<u8>, line: &L) -> serde_json::Result<&'a 
 
 fn write<L: Line>(sheet: &mut Vec<u8>, line: &L) -> serde_json::Result<()> {
     sheet.clear();
-    serde_json::to_writer(&mut *sheet, line)?;
+    text::write(sheet, line)?;
     sheet.push(b'\n');
     Ok(())
 }

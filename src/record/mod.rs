@@ -14,6 +14,7 @@ mod rotation;
 pub mod rule;
 pub mod schema;
 pub mod sums;
+mod text;
 
 pub use decision::{
     AnswerRecord, AnsweredFrom, AppFrom, AttemptRecord, BudgetRecord, By, CacheRecord, CacheStatus,
