@@ -345,9 +345,13 @@ impl Scanner {
                 Ok(at + 1)
             }
             Some(at) => {
-                self.keep(&bytes[..at])?;
+                // What lies whole in one chunk is copied once, into a text of its own.
+                let apart = string.long || string.escaped || !self.token.is_empty() || at > LONG;
+                if apart {
+                    self.keep(&bytes[..at])?;
+                }
                 self.offset += at;
-                let closed = self.close_string();
+                let closed = self.close_string((!apart).then_some(&bytes[..at]));
                 self.offset -= at;
                 closed?;
                 Ok(at + 1)
@@ -375,7 +379,8 @@ impl Scanner {
         Ok(())
     }
 
-    fn close_string(&mut self) -> Result<(), NotJson> {
+    /// Ends the open string: `whole`, or what was kept of it.
+    fn close_string(&mut self, whole: Option<&[u8]>) -> Result<(), NotJson> {
         let Some(string) = self.string.take() else {
             return self.fail("a string that was not opened");
         };
@@ -387,11 +392,11 @@ impl Scanner {
             };
             return self.value(Node::Long(span));
         }
-        let token = std::mem::take(&mut self.token);
+        let bytes = whole.unwrap_or(&self.token);
         let text = if string.escaped {
-            unescape(&token)
+            unescape(bytes)
         } else {
-            String::from_utf8(token).ok()
+            std::str::from_utf8(bytes).ok().map(str::to_owned)
         };
         let Some(text) = text else {
             return self.fail("a string is not valid text");
@@ -423,12 +428,11 @@ impl Scanner {
     }
 
     fn end_scalar(&mut self) -> Result<(), NotJson> {
-        let token = std::mem::take(&mut self.token);
-        let node = match token.as_slice() {
+        let node = match self.token.as_slice() {
             b"null" => Node::Null,
             b"true" => Node::Bool(true),
             b"false" => Node::Bool(false),
-            _ => match serde_json::from_slice::<&serde_json::value::RawValue>(&token) {
+            token => match serde_json::from_slice::<&serde_json::value::RawValue>(token) {
                 Ok(number) => Node::Number(number.get().to_owned()),
                 Err(_) => return self.fail("neither a number nor a word of JSON"),
             },
