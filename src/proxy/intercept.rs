@@ -258,7 +258,7 @@ async fn request_inside(
     } = inside;
     used.store(true, Ordering::Relaxed);
     let Some(target) = place else {
-        return gateway::route(&proxy, request, caller).await;
+        return Box::pin(gateway::route(&proxy, request, caller)).await;
     };
     if let Some(other) = other_host(&request, &target, sni.as_deref()) {
         let text = format!(

@@ -193,7 +193,8 @@ impl Proxy {
             return plain(StatusCode::BAD_REQUEST, "the request names no path");
         };
         if pass::is_upgrade(&request) {
-            return pass::upgrade(self, request, site.provider.reached_at(&site.destination)).await;
+            let destination = site.provider.reached_at(&site.destination);
+            return Box::pin(pass::upgrade(self, request, destination)).await;
         }
         let head = RequestHead {
             method: request.method().clone(),
@@ -203,7 +204,7 @@ impl Proxy {
         };
         let pipeline = self.pipeline.get();
         if let Some(asked) = pipeline.job_asked(&site.provider, &head) {
-            return self.job(&pipeline, asked, head, request, &site).await;
+            return Box::pin(self.job(&pipeline, asked, head, request, &site)).await;
         }
         if let Some(sibling) = pipeline.sibling(&site.provider, &head).await {
             let Some(body) = question(&pipeline, request).await else {
@@ -213,13 +214,13 @@ impl Proxy {
             let token = self.access.apps.get(name).and_then(Option::as_ref);
             let app = token.map(|token| (name, token));
             let asking = pipeline.ask_sibling(&sibling, &site.provider.name, head, body, app);
-            return asking.await;
+            return Box::pin(asking).await;
         }
         let Some(recognised) = pipeline.recognise(&site.provider, &head) else {
             *request.headers_mut() = head.headers;
             let destination = site.provider.reached_at(&site.destination).clone();
             let request = request.map(Outbound::Passing);
-            return pass::through(self, request, &destination, false).await;
+            return Box::pin(pass::through(self, request, &destination, false)).await;
         };
         let told = own_headers::Told::read(&head.headers);
         let caller = caller.told_by(&told, &head.headers);
@@ -257,7 +258,7 @@ impl Proxy {
             *request.uri_mut() = http::Uri::from(head.target);
             *request.headers_mut() = head.headers;
             let destination = provider.reached_at(&destination).clone();
-            return pass::through(self, request, &destination, false).await;
+            return Box::pin(pass::through(self, request, &destination, false)).await;
         }
         pipeline.handle(arrived).await
     }
