@@ -42,7 +42,7 @@ pub struct Key {
 impl Key {
     /// The key of `request` as it is sent, in these circumstances.
     pub fn of(request: &ImageRequest, around: &Around<'_>) -> Key {
-        let mut text = Text::default();
+        let mut text = Text(Vec::with_capacity(USUAL + request.prompt.len()));
         text.field("v", b"1");
         match around.partition {
             Partition::Credential(digest) => text.field("credential", digest),
@@ -110,8 +110,10 @@ impl Hash for Key {
     }
 }
 
+/// What a canonical text takes besides the prompt, seldom more.
+const USUAL: usize = 512;
+
 /// Named values with their lengths, so that no two different requests run into one text.
-#[derive(Default)]
 struct Text(Vec<u8>);
 
 impl Text {

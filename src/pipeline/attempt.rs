@@ -606,9 +606,10 @@ fn matches_glob(pattern: &str, text: &str) -> bool {
     let Some(mut left) = text.strip_prefix(start) else {
         return false;
     };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let end = parts.pop().unwrap_or_default();
-    for part in parts {
+    let Some((between, end)) = rest.rsplit_once('*') else {
+        return left.ends_with(rest);
+    };
+    for part in between.split('*') {
         match left.find(part) {
             Some(at) => left = &left[at + part.len()..],
             None => return false,

@@ -1,5 +1,6 @@
 //! What an answer or a failure is charged, and what is said when that is not what was expected.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -178,9 +179,16 @@ fn worded_discrepancy(beyond: &Discrepancy) -> String {
 
 /// A breakdown on one line: `1 image $0.04 + 7 text in $0.00`.
 fn parts(lines: &[Line]) -> String {
-    let parts: Vec<String> = lines
-        .iter()
-        .map(|line| format!("{} {} {}", line.count, line.what, line.amount.pretty()))
-        .collect();
-    parts.join(" + ")
+    let mut text = String::with_capacity(32 * lines.len());
+    for Line {
+        count,
+        what,
+        amount,
+    } in lines
+    {
+        let between = if text.is_empty() { "" } else { " + " };
+        // A text takes whatever is written to it.
+        let _ = write!(text, "{between}{count} {what} {}", amount.pretty());
+    }
+    text
 }

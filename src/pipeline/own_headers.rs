@@ -12,6 +12,14 @@ const OURS: &str = "x-pixtoll-";
 const MAX_COST: &str = "x-pixtoll-max-cost";
 const DEADLINE: &str = "x-pixtoll-deadline";
 
+static TOLD_APP: HeaderName = HeaderName::from_static("x-pixtoll-app");
+static TOLD_TAGS: HeaderName = HeaderName::from_static("x-pixtoll-tags");
+static TOLD_CACHE: HeaderName = HeaderName::from_static("x-pixtoll-cache");
+static TOLD_MAX_COST: HeaderName = HeaderName::from_static(MAX_COST);
+static TOLD_DEADLINE: HeaderName = HeaderName::from_static(DEADLINE);
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 static DECISION: HeaderName = HeaderName::from_static("x-pixtoll-decision");
 static ROUTE: HeaderName = HeaderName::from_static("x-pixtoll-route");
@@ -39,29 +47,29 @@ pub struct Told {
 impl Told {
     /// Reads what there is. Of what cannot be read, only a bound matters.
     pub fn read(headers: &HeaderMap) -> Told {
-        let text = |name: &str| {
+        let text = |name: &HeaderName| {
             let value = headers.get(name)?.to_str().ok()?;
             Some(value.trim())
         };
         let (mut max_cost, mut deadline, mut unreadable) = (None, None, None);
-        if let Some(text) = text(MAX_COST) {
+        if let Some(text) = text(&TOLD_MAX_COST) {
             max_cost = text.parse().ok().filter(|most| *most >= Usd::ZERO);
             if max_cost.is_none() {
                 unreadable = Some((MAX_COST, "an amount of US dollars, like 0.05"));
             }
         }
-        if let Some(text) = text(DEADLINE) {
+        if let Some(text) = text(&TOLD_DEADLINE) {
             deadline = seconds(text);
             if deadline.is_none() {
                 unreadable = Some((DEADLINE, "seconds that the app can wait, like 30 or 2.5"));
             }
         }
         Told {
-            app: text("x-pixtoll-app")
+            app: text(&TOLD_APP)
                 .filter(|app| !app.is_empty())
                 .map(|app| app.chars().take(100).collect()),
-            tags: text("x-pixtoll-tags").map(tags).unwrap_or_default(),
-            cache: match text("x-pixtoll-cache") {
+            tags: text(&TOLD_TAGS).map(tags).unwrap_or_default(),
+            cache: match text(&TOLD_CACHE) {
                 Some("bypass") => Some(CacheMode::Bypass),
                 Some("refresh") => Some(CacheMode::Refresh),
                 _ => None,
@@ -69,8 +77,8 @@ impl Told {
             max_cost,
             deadline,
             unreadable,
-            idempotency_key: text("idempotency-key").map(str::to_owned),
-            sdk_retry: text("x-stainless-retry-count")
+            idempotency_key: text(&IDEMPOTENCY_KEY).map(str::to_owned),
+            sdk_retry: text(&RETRY_COUNT)
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(0),
         }
@@ -79,7 +87,7 @@ impl Told {
 
 /// What an app says of the cache, where that is no word of ours: it is not done, and said.
 pub(super) fn unknown_cache(headers: &HeaderMap) -> Option<String> {
-    let word = headers.get("x-pixtoll-cache")?;
+    let word = headers.get(&TOLD_CACHE)?;
     let word = String::from_utf8_lossy(word.as_bytes());
     let word = word.trim();
     let known = matches!(word, "bypass" | "refresh");

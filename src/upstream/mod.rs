@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use thiserror::Error;
 
 pub use body::{Inbound, Outbound};
@@ -53,15 +53,19 @@ impl Destination {
 
     /// As a Host header has it: the port only where it is not the scheme's own.
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.to_string()
+        let mut text = String::with_capacity(self.host.len() + "[]:65535".len());
+        let [before, after] = match self.host.contains(':') {
+            true => ["[", "]"],
+            false => ["", ""],
         };
-        match (self.tls, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
+        for part in [before, &self.host, after] {
+            text.push_str(part);
         }
+        if !matches!((self.tls, self.port), (true, 443) | (false, 80)) {
+            text.push(':');
+            text.push_str(&self.port.to_string());
+        }
+        text
     }
 }
 
@@ -297,7 +301,7 @@ fn address(request: &mut Request<Outbound>, to: &Destination, taken: &Taken) {
     match taken {
         Taken::One(_) => {
             *request.version_mut() = Version::HTTP_11;
-            if let Ok(host) = authority.parse() {
+            if let Ok(host) = HeaderValue::try_from(authority) {
                 request.headers_mut().insert(header::HOST, host);
             }
         }
@@ -333,6 +337,9 @@ pub fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
         header::TRANSFER_ENCODING,
         header::UPGRADE,
     ];
+    if !headers.keys().any(|name| OF_THE_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
         .iter()

@@ -104,6 +104,9 @@ impl Rope {
         let piece = piece.into();
         if !piece.is_empty() {
             self.len += piece.len();
+            if self.pieces.is_empty() {
+                self.pieces.reserve_exact(1); // most have one, and a list would take four
+            }
             self.pieces.push(piece);
         }
     }

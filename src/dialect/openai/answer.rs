@@ -539,18 +539,22 @@ fn reported(usage: &Node) -> Option<Usd> {
 fn put_codes(codes: &mut Codes, node: &Node) {
     for name in ["usage", "svg_usage", "credits"] {
         if let Some(value) = node.get(name) {
-            flatten(codes, name.to_owned(), value);
+            flatten(codes, &mut name.to_owned(), value);
         }
     }
 }
 
 /// Every scalar under a name of its own, `usage.input_tokens_details.text_tokens`.
-pub(super) fn flatten(codes: &mut Codes, name: String, node: &Node) {
+pub(super) fn flatten(codes: &mut Codes, name: &mut String, node: &Node) {
     if let Node::Object(entries) = node {
+        let above = name.len();
         for (key, value) in entries {
-            flatten(codes, format!("{name}.{key}"), value);
+            name.push('.');
+            name.push_str(key);
+            flatten(codes, name, value);
+            name.truncate(above);
         }
     } else if let Some(text) = node.scalar() {
-        codes.put(name, text);
+        codes.put(name.as_str(), text);
     }
 }

@@ -148,7 +148,7 @@ impl ResponseReader {
             self.count(&mut usage, whole);
             for name in ["usage", "tool_usage"] {
                 if let Some(told) = whole.get(name) {
-                    flatten(&mut codes, name.to_owned(), told);
+                    flatten(&mut codes, &mut name.to_owned(), told);
                 }
             }
             if let Some(model) = whole.get("model").and_then(Node::text) {
