@@ -11,8 +11,7 @@ use std::ops::{Add, AddAssign, Neg, Sub};
 use std::str::FromStr;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
-use serde::ser::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use thiserror::Error;
 
 const NANO: i64 = 1_000_000_000;
@@ -285,16 +284,19 @@ impl FromStr for Rate {
     }
 }
 
+/// The name under which `serde_json` takes a number as it is written: that of its own
+/// [`serde_json::value::RawValue`], which would read each amount once more before it is written.
+pub(crate) const AS_WRITTEN: &str = "$serde_json::private::RawValue";
+
 /// A JSON number with at most nine decimals, never an exponent.
 impl Serialize for Usd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0 % NANO == 0 {
             return serializer.serialize_i64(self.0 / NANO);
         }
-        let digits = Digits::of(*self);
-        serde_json::from_str::<&RawValue>(digits.as_str())
-            .map_err(serde::ser::Error::custom)?
-            .serialize(serializer)
+        let mut number = serializer.serialize_struct(AS_WRITTEN, 1)?;
+        number.serialize_field(AS_WRITTEN, Digits::of(*self).as_str())?;
+        number.end()
     }
 }
 

@@ -24,12 +24,15 @@ pub(super) struct Attended {
 }
 
 impl Attended {
-    pub(super) fn new<F>(journey: F, opened: Opened, tasks: Tasks) -> Attended
+    /// Attends the journey that `begin` begins. It is begun in the box that it stays in: copied
+    /// there, all its room would be copied with the little that stands in it.
+    pub(super) fn new<F>(begin: impl FnOnce() -> F, opened: Opened, tasks: Tasks) -> Attended
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let journey = Box::write(Box::new_uninit(), begin());
         Attended {
-            journey: Some(Box::pin(journey)),
+            journey: Some(Box::into_pin(journey)),
             opened,
             tasks,
         }

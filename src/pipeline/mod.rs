@@ -195,8 +195,9 @@ impl Pipeline {
         let (door, opened) = Door::shut();
         let dialect = arrived.recognised.dialect;
         let deadline = self.deadline_of(&arrived, Instant::now());
-        let travels = Arc::clone(&self).travel(arrived, door);
-        let answer = Attended::new(travels, opened, self.tasks.clone());
+        let tasks = self.tasks.clone();
+        let this = Arc::clone(&self);
+        let answer = Attended::new(|| this.travel(arrived, door), opened, tasks);
         self.answer_in_time(answer, deadline, dialect).await
     }
 

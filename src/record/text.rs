@@ -12,8 +12,7 @@ use serde::ser::{
 };
 use serde_json::Error;
 
-/// The name under which `serde_json` serialises a number that is to stay as it is written.
-const AS_WRITTEN: &str = "$serde_json::private::RawValue";
+use crate::money::AS_WRITTEN;
 
 /// Writes `value` behind what stands in `to`.
 ///

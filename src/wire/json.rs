@@ -432,9 +432,9 @@ impl Scanner {
             b"null" => Node::Null,
             b"true" => Node::Bool(true),
             b"false" => Node::Bool(false),
-            token => match serde_json::from_slice::<&serde_json::value::RawValue>(token) {
-                Ok(number) => Node::Number(number.get().to_owned()),
-                Err(_) => return self.fail("neither a number nor a word of JSON"),
+            token => match number(token) {
+                Some(number) => Node::Number(number.to_owned()),
+                None => return self.fail("neither a number nor a word of JSON"),
             },
         };
         self.value(node)
@@ -455,6 +455,32 @@ pub fn parse(bytes: &[u8]) -> Result<Node, NotJson> {
 pub fn unescape(inside: &[u8]) -> Option<String> {
     let quoted = [b"\"", inside, b"\""].concat();
     serde_json::from_slice(&quoted).ok()
+}
+
+/// The text of a number as JSON writes it (RFC 8259, section 6).
+fn number(text: &[u8]) -> Option<&str> {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits(rest);
+    if whole == 0 || whole > 1 && rest[0] == b'0' {
+        return None;
+    }
+    let mut rest = &rest[whole..];
+    if let [b'.', after @ ..] = rest {
+        let fraction = digits(after);
+        if fraction == 0 {
+            return None;
+        }
+        rest = &after[fraction..];
+    }
+    if let [b'e' | b'E', b'+' | b'-', after @ ..] | [b'e' | b'E', after @ ..] = rest {
+        let exponent = digits(after);
+        if exponent == 0 {
+            return None;
+        }
+        rest = &after[exponent..];
+    }
+    rest.is_empty().then(|| std::str::from_utf8(text).ok())?
 }
 
 #[cfg(test)]
@@ -559,6 +585,12 @@ mod tests {
                 scanner.feed(chunk).unwrap();
             }
             prop_assert_eq!(plain(&scanner.finish().unwrap(), &body), value);
+        }
+
+        #[test]
+        fn a_number_is_one_for_serde_json_too(text in "-?[0-9]{0,3}[.eE+-]{0,2}[0-9]{0,2}[.eE+-]{0,2}[0-9]{0,2}") {
+            let theirs = serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok();
+            prop_assert_eq!(number(text.as_bytes()).is_some(), theirs);
         }
 
         #[test]
