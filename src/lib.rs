@@ -8,6 +8,7 @@
 pub mod bill;
 pub mod budget;
 pub mod cores;
+pub mod cork;
 pub mod current;
 pub mod health;
 pub mod image;

@@ -19,7 +19,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::deaf::Waiting;
@@ -28,6 +27,7 @@ use super::{
     plain,
 };
 use crate::action::Via;
+use crate::cork::Corked;
 use crate::listen::{Closing, DEAF};
 use crate::pipeline::{Caller, Distrust, Provider};
 use crate::upstream::Destination;
@@ -328,13 +328,13 @@ struct Rewound {
 
 enum Inner {
     /// The usual case: hyper's wrapper taken off again, so that TLS reads the socket itself.
-    Tcp(TcpStream),
+    Tcp(Corked),
     Wrapped(TokioIo<Upgraded>),
 }
 
 impl Rewound {
     fn of(upgraded: Upgraded) -> Rewound {
-        match upgraded.downcast::<TokioIo<TcpStream>>() {
+        match upgraded.downcast::<TokioIo<Corked>>() {
             Ok(parts) => Rewound {
                 ahead: parts.read_buf,
                 inner: Inner::Tcp(parts.io.into_inner()),

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 
 use crate::action::Via;
 use crate::cores::Cores;
+use crate::cork::Corked;
 use crate::current::Current;
 use crate::listen::{Closing, Listener};
 use crate::pipeline::{Arrived, Body, Caller, Declined, JobAsked, Pipeline, Provider, own_headers};
@@ -97,7 +98,7 @@ impl Proxy {
             .header_read_timeout(HEAD_PATIENCE)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), front)
+            .serve_connection(TokioIo::new(Corked::new(stream)), front)
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);
         let mut until = closing.clone();

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Destination;
+use crate::cork::Corked;
 use crate::image::FailureKind;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -159,6 +160,7 @@ impl Dialer {
         tcp: TcpStream,
         tls: &TlsConnector,
     ) -> Result<(Stream, Protocol), DialError> {
+        let tcp = Corked::new(tcp);
         if !to.tls {
             return Ok((Stream::Plain(tcp), Protocol::Http1));
         }
@@ -370,8 +372,8 @@ pub fn roots(more: &[&Path]) -> Result<RootCertStore, TrustError> {
 /// A connection, with or without TLS.
 #[derive(Debug)]
 pub enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Corked),
+    Tls(Box<TlsStream<Corked>>),
 }
 
 impl AsyncRead for Stream {

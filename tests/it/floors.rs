@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// The floors, lowest first; a name is a module at the crate's root.
 const FLOORS: &[&[&str]] = &[
     &[
-        "image", "health", "bill", "budget", "cores", "current", "money", "near", "room", "wire",
-        "task", "secret",
+        "image", "health", "bill", "budget", "cores", "cork", "current", "money", "near", "room",
+        "wire", "task", "secret",
     ],
     &["dialect", "price", "action", "fit"],
     &["plugin", "cache", "upstream", "ledger", "record"],
