@@ -45,7 +45,7 @@ fn credential(head: &RequestHead) -> Option<&str> {
     let in_query = || query::value(head.target.query()?, KEY);
     head.header(API_KEY)
         .or_else(in_query)
-        .or_else(|| head.header("authorization"))
+        .or_else(|| head.header(AUTHORIZATION))
 }
 
 fn authorize(headers: &mut HeaderMap, key: &str) {

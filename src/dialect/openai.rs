@@ -165,7 +165,7 @@ fn read_call(
     head: &RequestHead,
     body: &Bytes,
 ) -> Result<ImageRequest, Unreadable> {
-    let content_type = head.header("content-type").unwrap_or_default();
+    let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
     let (fields, inputs) = if is_form(content_type) {
         read_form(content_type, body)?
     } else if operation == Operation::Variation {

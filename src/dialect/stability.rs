@@ -72,7 +72,7 @@ impl Dialect for Stability {
         head: &RequestHead,
         body: &Bytes,
     ) -> Result<ImageRequest, Unreadable> {
-        let content_type = head.header("content-type").unwrap_or_default();
+        let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
         let parts = multipart::read(content_type, body)
             .map_err(|error| wrong("body", format!("must be multipart/form-data: {error}")))?;
         // Stability's own examples send an empty file called `none`, so that a client makes a form.
@@ -94,7 +94,7 @@ impl Dialect for Stability {
         if !request.inputs.is_empty() {
             request.operation = Operation::Edit;
         }
-        request.delivery = delivery(head.header("accept"));
+        request.delivery = delivery(head.header(ACCEPT));
         request.user = head.header(USER).map(str::to_owned);
         for name in CLIENT {
             if let Some(text) = head.header(name) {
@@ -160,7 +160,7 @@ impl Dialect for Stability {
     }
 
     fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
-        let content_type = head.header("content-type").unwrap_or_default();
+        let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
         if content_type.starts_with("application/json") || !head.status.is_success() {
             answer::text_reader(request, head)
         } else {

@@ -61,7 +61,7 @@ impl Dialect for StabilityV1 {
         body: &Bytes,
     ) -> Result<ImageRequest, Unreadable> {
         let engine = route(head).map_or("", |(engine, _)| engine);
-        let content_type = head.header("content-type").unwrap_or_default();
+        let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
         let (fields, inputs) = if content_type.starts_with("multipart/form-data") {
             read_form(content_type, body)?
         } else if operation == Operation::Generate {
@@ -72,7 +72,7 @@ impl Dialect for StabilityV1 {
         let mut request = read_fields(ModelId::new(provider, engine), fields)?;
         request.operation = operation;
         request.inputs = inputs;
-        request.delivery = match head.header("accept") {
+        request.delivery = match head.header(ACCEPT) {
             Some(accept) if accept.contains("image/") => stability::delivery(Some(accept)),
             _ => Delivery::Base64,
         };
@@ -143,7 +143,7 @@ impl Dialect for StabilityV1 {
     }
 
     fn reader(&self, request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
-        let content_type = head.header("content-type").unwrap_or_default();
+        let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
         if !content_type.starts_with("application/json") && head.status.is_success() {
             return bytes_reader(request, head);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
@@ -171,9 +171,9 @@ impl View {
         let accepts = call
             .arrived
             .head
-            .header("accept-encoding")
+            .header(ACCEPT_ENCODING)
             .unwrap_or_default();
-        let encoding = head.header("content-encoding").unwrap_or_default();
+        let encoding = head.header(CONTENT_ENCODING).unwrap_or_default();
         let encoded_ok = decoder.is_some() && accepts.contains(encoding);
         let reader = if decoder.is_some() {
             let mut plain = head.clone();

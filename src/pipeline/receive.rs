@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use http::header::USER_AGENT;
 use http::{HeaderValue, Response};
 use jiff::Timestamp;
 
@@ -123,7 +124,7 @@ impl Pipeline {
         }
         decision.app_from = arrived.caller.from;
         decision.tags.clone_from(&arrived.caller.tags);
-        decision.agent = arrived.head.header("user-agent").unwrap_or_default().into();
+        decision.agent = arrived.head.header(USER_AGENT).unwrap_or_default().into();
         decision.via = arrived.via;
         let user = asked.user.as_deref();
         decision.user = user.map(|user| self.policy.user_digest(user).into());

@@ -24,9 +24,18 @@ pub(super) fn write<T: Serialize>(to: &mut Vec<u8>, value: &T) -> Result<(), Err
 
 /// Whether a text may stand between quotes as it is.
 fn is_plain(text: &str) -> bool {
-    let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    // Without a way out in between it is done for many bytes at once.
-    !text.bytes().fold(false, |any, byte| any | escaped(byte))
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    // The highest bit of each byte that is below `bound`, as far as it is plain ASCII.
+    let below = |eight: u64, bound: u8| eight.wrapping_sub(EACH * u64::from(bound)) & !eight;
+    let (eights, rest) = text.as_bytes().as_chunks();
+    let marks = eights.iter().fold(0, |marks, eight| {
+        let eight = u64::from_le_bytes(*eight);
+        let quote = below(eight ^ (EACH * u64::from(b'"')), 1);
+        let backslash = below(eight ^ (EACH * u64::from(b'\\')), 1);
+        marks | below(eight, b' ') | quote | backslash
+    });
+    let escaped = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+    marks & (EACH << 7) == 0 && !rest.iter().any(escaped)
 }
 
 struct Text<'a>(&'a mut Vec<u8>);

@@ -10,6 +10,7 @@ pub mod sse;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use http::header::AsHeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -29,7 +30,7 @@ impl RequestHead {
     }
 
     /// A header's text; `None` when it is absent or not readable as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         header(&self.headers, name)
     }
 }
@@ -52,7 +53,7 @@ impl ReplyHead {
         ReplyHead { status, headers }
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         header(&self.headers, name)
     }
 }
@@ -73,7 +74,7 @@ pub struct Message {
     pub body: Rope,
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn header(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

@@ -3,6 +3,8 @@
 //! Every refusal but an error comes with status 200, at one of three stages: the prompt is blocked,
 //! the finished picture is, or the model answers in words alone.
 
+use http::header::CONTENT_TYPE;
+
 use super::super::{Next, Progress, Reader, head, picture};
 use super::{camel, error};
 use crate::bill::{Codes, Usage};
@@ -37,7 +39,7 @@ const DRAWN: &str = "candidatesTokensDetails";
 
 /// `thoughts`: drafts of pictures may come, which look like the picture until they end.
 pub(super) fn reader(request: &ImageRequest, head: &ReplyHead, thoughts: bool) -> Box<dyn Reader> {
-    let content_type = head.header("content-type").unwrap_or_default();
+    let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
     let events = head.status.is_success() && content_type.starts_with("text/event-stream");
     Box::new(ChunkReader {
         answer: Answer {

@@ -1,7 +1,7 @@
 //! The Gemini image models: `:generateContent`, and `:streamGenerateContent` as events.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use memchr::memmem;
 use serde_json::{Map, Value, json};
@@ -55,7 +55,7 @@ impl Dialect for Gemini {
             STREAM => query::value(head.target.query()?, "alt") == Some("sse"),
             _ => false,
         };
-        let length = head.header("content-length").and_then(|l| l.parse().ok());
+        let length = head.header(CONTENT_LENGTH).and_then(|l| l.parse().ok());
         let looks = draws(&path.model_name()) || length.is_none_or(|l: u64| l <= LONGEST_LOOK);
         (ours && looks).then_some(Operation::Generate)
     }

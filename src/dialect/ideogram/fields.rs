@@ -1,7 +1,7 @@
 //! The fields of a request, in the spelling of its route.
 
 use bytes::Bytes;
-use http::header::HeaderValue;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::super::form::{self, Fields, wrong};
@@ -30,7 +30,7 @@ pub(super) fn read(
     head: &RequestHead,
     body: &Bytes,
 ) -> Result<(), Unreadable> {
-    let content_type = head.header("content-type").unwrap_or_default();
+    let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
     let (mut fields, files) = match multipart::boundary(content_type) {
         Some(_) => read_form(content_type, body)?,
         None => (read_json(body)?, Vec::new()),

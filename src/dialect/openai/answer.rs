@@ -1,5 +1,7 @@
 //! Reads an answer of the OpenAI dialect as it arrives, plain or as an event stream.
 
+use http::header::CONTENT_TYPE;
+
 use super::super::{Next, Progress, Reader, head, picture, wait};
 use crate::bill::{Codes, Usage};
 use crate::image::response::Resolved;
@@ -55,7 +57,7 @@ const GONE: [&str; 3] = [
 ];
 
 pub(super) fn reader(request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader> {
-    let content_type = head.header("content-type").unwrap_or_default();
+    let content_type = head.header(CONTENT_TYPE).unwrap_or_default();
     let answer = Answer {
         model: request.model.clone(),
         head: head.clone(),

@@ -11,7 +11,7 @@ mod reading;
 mod wording;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method};
 use memchr::memmem;
 use serde_json::{Map, Value};
@@ -57,7 +57,7 @@ impl Dialect for Responses {
     fn claims(&self, head: &RequestHead) -> Option<Operation> {
         let path = head.path();
         let ours = path.strip_suffix('/').unwrap_or(path) == PATH && head.method == Method::POST;
-        let length = head.header("content-length").and_then(|l| l.parse().ok());
+        let length = head.header(CONTENT_LENGTH).and_then(|l| l.parse().ok());
         let looks = length.is_none_or(|length: u64| length <= LONGEST_LOOK);
         (ours && looks).then_some(Operation::Generate)
     }

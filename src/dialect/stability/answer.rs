@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+
 use super::super::{Next, Progress, Reader, head, picture, wait};
 use crate::bill::Usage;
 use crate::image::response::Resolved;
@@ -56,8 +58,8 @@ impl Reader for BytesReader {
     fn finish(self: Box<Self>, body: &Rope) -> Next {
         let reason = self.answer.head.header("finish-reason").map(str::to_owned);
         // The length of an encoded body says nothing of the decoded one.
-        let encoded = self.answer.head.header("content-encoding").is_some();
-        let announced = self.answer.head.header("content-length");
+        let encoded = self.answer.head.header(CONTENT_ENCODING).is_some();
+        let announced = self.answer.head.header(CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.parse::<usize>().ok());
         if !encoded && announced.is_some_and(|length| length > body.len()) {
             return self.answer.spoilt("ended within the picture");
@@ -130,7 +132,7 @@ impl Answer {
             return Next::Failed(Box::new(blurred(status)));
         }
         // `application/json; type=image/png` names the picture's type behind its own.
-        let declared = self.head.header("content-type").unwrap_or_default();
+        let declared = self.head.header(CONTENT_TYPE).unwrap_or_default();
         let declared = declared
             .split_once("type=")
             .map_or(declared, |(_, kind)| kind);

@@ -1,5 +1,7 @@
 //! Reads an answer of the Responses API: pictures among what a text model says.
 
+use http::header::CONTENT_TYPE;
+
 use super::super::super::{Next, Progress, Reader, head, picture};
 use super::super::answer::{self, Answer, Told, add_counts, flatten, told};
 use super::{BODY, is_plain};
@@ -18,7 +20,7 @@ pub(super) fn reader(request: &ImageRequest, head: &ReplyHead) -> Box<dyn Reader
     if !head.status.is_success() {
         return answer::reader(request, head);
     }
-    let streamed = head.header("content-type").unwrap_or_default();
+    let streamed = head.header(CONTENT_TYPE).unwrap_or_default();
     let source = if streamed.starts_with("text/event-stream") {
         Source::Events(Stream::new())
     } else {
