@@ -78,11 +78,11 @@ impl Tick {
         }
     }
 
+    /// Has the line flushed after the tasks that are ready now.
     #[expect(
         clippy::disallowed_methods,
         reason = "nobody waits for it: who shuts a connection down writes what is held"
     )]
-    /// Has the line flushed after the tasks that are ready now.
     fn add(&self, line: Arc<Line>) {
         self.lines.borrow_mut().push(line);
         if let Some(flusher) = self.flusher.take() {

@@ -132,6 +132,9 @@ pub struct Environment {
 /// Held in [`SAVED`]: enough to tell our values from those that the user sets afterwards.
 #[derive(Default, Serialize, Deserialize)]
 struct Saved {
+    /// The names that we set.
+    names: BTreeSet<String>,
+    /// The values that any of them has from us.
     ours: BTreeSet<String>,
     before: Variables,
 }
@@ -159,7 +162,7 @@ fn before(current: &Variables) -> Variables {
     let saved: Saved = serde_json::from_str(&saved).unwrap_or_default();
     for name in names() {
         let ours = match current.get(name) {
-            Some(value) => saved.ours.contains(value),
+            Some(value) => saved.names.contains(name) && saved.ours.contains(value),
             None => saved.before.contains_key(name),
         };
         if !ours {
@@ -221,6 +224,11 @@ pub fn plan(current: &Variables, wanted: &Wanted<'_>) -> Environment {
     );
 
     let saved = Saved {
+        names: values
+            .iter()
+            .filter(|(_, value)| value.is_some())
+            .map(|(name, _)| (*name).to_owned())
+            .collect(),
         ours: values
             .iter()
             .filter_map(|(_, value)| value.map(str::to_owned))

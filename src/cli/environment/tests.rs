@@ -318,6 +318,15 @@ fn what_the_user_sets_afterwards_is_theirs() {
 }
 
 #[test]
+fn a_value_of_ours_under_a_name_that_we_left_alone_is_the_users() {
+    // What NODE_USE_ENV_PROXY has from us.
+    let own = variables(&[("REPLICATE_BASE_URL", "1")]);
+    let inside = behind(&own);
+    assert_eq!(inside["REPLICATE_BASE_URL"], "1");
+    assert_eq!(apply(&inside, &take_back(&inside)), own);
+}
+
+#[test]
 fn without_a_pixtoll_there_is_nothing_to_take_back() {
     let own = variables(&[("HTTPS_PROXY", "http://proxy.corp:3128"), ("HOME", "/me")]);
     assert_eq!(take_back(&own), []);
