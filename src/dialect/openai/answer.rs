@@ -209,7 +209,8 @@ impl Answer {
         let [first, ..] = nodes else {
             return failed(self.no_image(Usage::default()));
         };
-        let mut images = Vec::new();
+        // As long as it is needed: it is kept with the answer.
+        let mut images = Vec::with_capacity(nodes.iter().flat_map(items).count());
         let mut withheld = 0;
         for (node, item) in nodes.iter().flat_map(items) {
             match image(node, item, body) {
