@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use pixtoll::ledger::{Filter, Ledger, Sync, Totals};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::crash::{address, another_price_since_today, two_days_ago};
-use crate::harness::{Answer, cat, post, read_answer};
+use crate::harness::{Answer, Process, cat, post, read_answer};
 
 /// A state directory, simulated providers that outlive every process, and the command.
 struct House {
@@ -61,10 +61,10 @@ impl House {
         Told::of(output.await.unwrap())
     }
 
-    fn begin(&self, args: &[&str]) -> Child {
+    fn begin(&self, args: &[&str]) -> Process {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        command.spawn().unwrap()
+        Process::spawn(&mut command)
     }
 
     async fn totals(&self) -> Totals {
@@ -666,7 +666,7 @@ const WAITS: [(&str, &str); 1] = [("x-pixtoll-deadline", "86400")];
 
 impl House {
     /// `serve` with every call in a batch.
-    fn patient(&self) -> Child {
+    fn patient(&self) -> Process {
         let rule = self.dir.path().join("patient.lua");
         std::fs::write(&rule, PATIENT).unwrap();
         self.begin(&["serve", "--plugin", rule.to_str().unwrap()])
@@ -710,11 +710,6 @@ impl House {
     }
 }
 
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_live_call_in_a_batch_whose_process_was_killed_is_followed_and_charged_once() {
     for door in ["openai/batches", "openai/batch"] {
@@ -727,7 +722,7 @@ async fn a_live_call_in_a_batch_whose_process_was_killed_is_followed_and_charged
             .sim
             .wait_for_requests(if door == "openai/batch" { 3 } else { 2 })
             .await;
-        kill(first);
+        first.kill_9();
         waits.abort();
         house.sim.release();
 
@@ -748,7 +743,7 @@ async fn a_live_call_in_a_batch_whose_process_was_killed_is_followed_and_charged
         );
         house.lines("call", 2).await;
         house.let_go().await;
-        kill(second);
+        second.kill_9();
         house.balances(house.totals().await, 1);
     }
 }
@@ -761,13 +756,13 @@ async fn a_live_call_that_was_not_ordered_yet_is_let_go_after_a_kill() {
     let proxy = address(&mut first).await;
     let waits = tokio::spawn(async move { ask(&proxy, IMAGES, &cat("a boat"), &WAITS).await });
     house.sim.wait_for_requests(1).await;
-    kill(first);
+    first.kill_9();
     waits.abort();
     house.sim.release();
     let mut second = house.patient();
     address(&mut second).await;
     house.let_go().await;
-    kill(second);
+    second.kill_9();
     house.balances(house.totals().await, 0);
 }
 
@@ -783,7 +778,7 @@ async fn a_job_of_ours_in_a_batch_is_charged_once_though_its_process_was_killed(
     assert!(job.status() < 300, "{}", job.text());
     assert!(job.json()["request_id"].is_string(), "{}", job.text());
     house.sim.wait_for_requests(3).await;
-    kill(first);
+    first.kill_9();
     house.sim.release();
     let mut second = house.patient();
     address(&mut second).await;
@@ -796,7 +791,7 @@ async fn a_job_of_ours_in_a_batch_is_charged_once_though_its_process_was_killed(
         house.billed()
     );
     house.let_go().await;
-    kill(second);
+    second.kill_9();
     let totals = house.totals().await;
     assert_eq!(house.sim.bills().len(), 1);
     assert_eq!((totals.spent.nano(), totals.open), (house.billed(), 0));
@@ -889,7 +884,7 @@ async fn a_live_call_in_a_batch_is_made_cheaper_where_a_budget_has_no_room() {
     assert_eq!(decision["decided"]["quality"], "low", "{decision}");
     assert_eq!(decision["budgets"][0]["did"], "degraded", "{decision}");
     house.let_go().await;
-    kill(serve);
+    serve.kill_9();
     house.balances(house.totals().await, 1);
     assert!(house.billed() <= 20_000_000);
 }

@@ -1,19 +1,19 @@
 //! `kill -9` under load: every bill on the providers' list has its row, once.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pixtoll::sim::{Sim, SimOptions};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::harness::{cat, post, read_answer};
+use crate::harness::{Process, cat, post, read_answer};
 
-pub(crate) fn serve(dir: &std::path::Path, sim: &Sim) -> Child {
+pub(crate) fn serve(dir: &std::path::Path, sim: &Sim) -> Process {
     serve_with(dir, sim, &serde_json::json!({}))
 }
 
 /// With an `api_key` for each provider, a `job_ttl`, `plugins` and `prices`.
-pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Value) -> Child {
+pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Value) -> Process {
     let at_sim = || {
         let mut provider = serde_json::json!({"upstream": sim.url()});
         if let Some(key) = more.get("api_key") {
@@ -34,19 +34,19 @@ pub(crate) fn serve_with(dir: &std::path::Path, sim: &Sim, more: &serde_json::Va
     }
     let path = dir.join("pixtoll.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixtoll"));
+    command
         .args(["serve", "--config"])
         .arg(path)
         .env_remove("FAL_KEY")
         .env_remove("BFL_API_KEY")
         .env_remove("REPLICATE_API_TOKEN")
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    Process::spawn(&mut command)
 }
 
-pub(crate) async fn address(child: &mut Child) -> String {
+pub(crate) async fn address(child: &mut Process) -> String {
     let out = tokio::process::ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
     let mut line = String::new();
     let mut out = BufReader::new(out);

@@ -2,6 +2,8 @@
 //! told to.
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::process::{Child, Command};
 use std::sync::Arc;
 
 use pixtoll::app::{App, Extras};
@@ -321,4 +323,40 @@ async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> String {
         }
     }
     String::from_utf8_lossy(&line).into_owned()
+}
+
+/// A process that ends with its test, however that ends.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        Process(command.spawn().unwrap())
+    }
+
+    /// As nothing can be caught.
+    pub(crate) fn kill_9(mut self) {
+        self.kill().unwrap();
+        self.wait().unwrap();
+    }
+}
+
+impl Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

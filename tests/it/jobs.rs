@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::crash::{address, another_price_since_today, serve, serve_with, two_days_ago};
-use crate::harness::{Answer, Rig, cat, read_answer};
+use crate::harness::{Answer, Process, Rig, cat, read_answer};
 
 const FAL: &str = "queue.fal.run";
 const REPLICATE: &str = "api.replicate.com";
@@ -534,12 +534,6 @@ async fn lines(dir: &std::path::Path, kind: &str, count: usize) -> Vec<Value> {
     panic!("fewer than {count} lines of `{kind}`");
 }
 
-/// Kills a process as nothing can be caught.
-fn kill(mut child: std::process::Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 /// The one row of the ledger, and that no job is kept any more.
 async fn only_row(dir: &std::path::Path) -> pixtoll::ledger::Row {
     let path = dir.join("state/ledger.db");
@@ -591,7 +585,7 @@ async fn a_job_whose_process_was_killed_is_settled_when_its_app_asks_the_next() 
         let mut first = serve(dir.path(), &sim);
         let gateway = address(&mut first).await;
         let job = queue_of.submit(&gateway, dir.path()).await;
-        kill(first);
+        first.kill_9();
 
         let mut second = serve(dir.path(), &sim);
         let gateway = address(&mut second).await;
@@ -602,7 +596,7 @@ async fn a_job_whose_process_was_killed_is_settled_when_its_app_asks_the_next() 
         sim.release();
         queue_of.follow(&gateway, &job, &sim).await;
         told_late(dir.path(), &sim, queue_of).await;
-        kill(second);
+        second.kill_9();
         let row = only_row(dir.path()).await;
         let settled = row.settled.as_ref().unwrap();
         assert!(!row.assumed, "{settled:?}");
@@ -620,13 +614,13 @@ async fn a_job_whose_process_was_killed_is_asked_for_where_a_key_of_ours_is_conf
         let mut first = serve_with(dir.path(), &sim, &keys);
         let gateway = address(&mut first).await;
         queue_of.submit(&gateway, dir.path()).await;
-        kill(first);
+        first.kill_9();
         sim.release();
 
         let mut second = serve_with(dir.path(), &sim, &keys);
         address(&mut second).await;
         told_late(dir.path(), &sim, queue_of).await;
-        kill(second);
+        second.kill_9();
         let row = only_row(dir.path()).await;
         assert!(!row.assumed);
         let charge = row.settled.unwrap().charge.unwrap();
@@ -646,13 +640,13 @@ async fn a_job_is_charged_by_the_prices_of_its_own_day() {
     let mut first = serve_with(dir.path(), &sim, &more);
     let gateway = address(&mut first).await;
     queue_of.submit(&gateway, dir.path()).await;
-    kill(first);
+    first.kill_9();
     two_days_ago(dir.path(), "jobs").await;
     sim.release();
     let mut second = serve_with(dir.path(), &sim, &more);
     address(&mut second).await;
     told_late(dir.path(), &sim, queue_of).await;
-    kill(second);
+    second.kill_9();
 }
 
 #[tokio::test]
@@ -663,14 +657,14 @@ async fn a_job_that_nobody_asks_about_is_unknown_when_its_time_is_over() {
     let mut first = serve(dir.path(), &sim);
     let gateway = address(&mut first).await;
     queue_of.submit(&gateway, dir.path()).await;
-    kill(first);
+    first.kill_9();
 
     let mut second = serve_with(dir.path(), &sim, &json!({"job_ttl": "1s"}));
     address(&mut second).await;
     let call = lines(dir.path(), "call", 1).await.remove(0);
     assert_eq!(call["attempts"][0]["outcome"], "unknown");
     assert_eq!(call["attempts"][0]["billed"], "unknown");
-    kill(second);
+    second.kill_9();
     let row = only_row(dir.path()).await;
     assert!(row.assumed);
     let booked = row.settled.unwrap().charge.unwrap();
@@ -679,7 +673,7 @@ async fn a_job_that_nobody_asks_about_is_unknown_when_its_time_is_over() {
     // It is written once, however often pixtoll starts.
     let mut third = serve(dir.path(), &sim);
     address(&mut third).await;
-    kill(third);
+    third.kill_9();
     assert_eq!(lines(dir.path(), "call", 1).await.len(), 1);
 }
 
@@ -739,7 +733,7 @@ async fn a_job_is_followed_through_another_process_on_the_same_ledger_and_charge
         queue_of.follow(&other, &job, &sim).await;
         let call = lines(dir.path(), "call", 1).await.remove(0);
         assert_eq!(call["attempts"][0]["outcome"], "ok", "{call}");
-        [first, second].into_iter().for_each(kill);
+        [first, second].into_iter().for_each(Process::kill_9);
         let row = only_row(dir.path()).await;
         assert!(!row.assumed);
         let charge = row.settled.unwrap().charge.unwrap();
@@ -789,13 +783,13 @@ async fn a_job_of_ours_is_asked_about_at_any_process_on_the_same_ledger() {
     assert_eq!(lines(dir.path(), "call", 1).await.len(), 1);
     assert_eq!(sim.bills().len(), 1);
     // Its process is gone: the next tells of it, and the other that nobody answers.
-    kill(first);
+    first.kill_9();
     let told = QUEUES[0].ask(&other, "GET", &asked, "").await;
     assert_eq!(told.status(), 502, "{}", told.text());
     let mut third = serve_with(dir.path(), &sim, &more);
     let next = address(&mut third).await;
     let told = QUEUES[0].ask(&next, "GET", &asked, "").await;
     assert!(told.text().contains("ask for it again"), "{}", told.text());
-    [second, third].into_iter().for_each(kill);
+    [second, third].into_iter().for_each(Process::kill_9);
     assert_eq!(lines(dir.path(), "call", 1).await.len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Memory is bounded by configuration, whatever the clients do.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::crash::address;
-use crate::harness::{Rig, cat, post, read_answer, read_head};
+use crate::harness::{Process, Rig, cat, post, read_answer, read_head};
 use crate::stub::send;
 
 const MIB: usize = 1 << 20;
 
 /// The real binary, before a provider of OpenAI's at `upstream`.
-fn serve(dir: &std::path::Path, upstream: &str, more: &serde_json::Value) -> Child {
+fn serve(dir: &std::path::Path, upstream: &str, more: &serde_json::Value) -> Process {
     let mut config = json!({
         "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join("state"),
         "providers": {"openai": {"upstream": upstream}},
@@ -25,17 +25,17 @@ fn serve(dir: &std::path::Path, upstream: &str, more: &serde_json::Value) -> Chi
     }
     let path = dir.join("pixtoll.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixtoll"));
+    command
         .args(["serve", "--config"])
         .arg(path)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    Process::spawn(&mut command)
 }
 
 /// The most that a process ever took, in bytes.
-fn peak(child: &Child) -> usize {
+fn peak(child: &Process) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let line = status
         .lines()

@@ -1,7 +1,7 @@
 //! Several real processes on one ledger, and a process that is killed.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use pixtoll::ledger::{Filter, Ledger, Sync};
 use pixtoll::money::Usd;
@@ -11,14 +11,14 @@ use tokio::io::AsyncWriteExt;
 
 use super::{buckets, usd};
 use crate::crash::address;
-use crate::harness::{cat, post, read_answer};
+use crate::harness::{Process, cat, post, read_answer};
 
 /// A process with a state of its own and the ledger of all.
-fn serve(dir: &Path, name: &str, sim: &Sim, limit: &str) -> Child {
+fn serve(dir: &Path, name: &str, sim: &Sim, limit: &str) -> Process {
     start(dir, name, sim, limit, &json!({}))
 }
 
-fn start(dir: &Path, name: &str, sim: &Sim, limit: &str, more: &Value) -> Child {
+fn start(dir: &Path, name: &str, sim: &Sim, limit: &str, more: &Value) -> Process {
     let mut config = json!({
         "listen": "127.0.0.1:0", "dashboard": "off", "state_dir": dir.join(name),
         "ledger": format!("sqlite:{}", dir.join("ledger.db").display()),
@@ -30,13 +30,13 @@ fn start(dir: &Path, name: &str, sim: &Sim, limit: &str, more: &Value) -> Child 
     }
     let path = dir.join(format!("{name}.yaml"));
     std::fs::write(&path, config.to_string()).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_pixtoll"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixtoll"));
+    command
         .args(["serve", "--config"])
         .arg(path)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    Process::spawn(&mut command)
 }
 
 /// One picture of a model whose price leaves nothing open; its status.
@@ -73,11 +73,6 @@ async fn simulated() -> Sim {
         .unwrap()
 }
 
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_on_one_ledger_let_ten_of_two_hundred_through() {
     let dir = tempfile::TempDir::new().unwrap();
@@ -99,7 +94,7 @@ async fn two_processes_on_one_ledger_let_ten_of_two_hundred_through() {
     assert_eq!((with(200), with(402)), (10, 190), "{answers:?}");
     assert_eq!(sim.requests().len(), 10);
     assert_eq!(sim.bills().len(), 10);
-    children.into_iter().for_each(end);
+    children.into_iter().for_each(Process::kill_9);
     let path = dir.path().join("ledger.db");
     let ledger = Ledger::open(&path, Sync::Crash).await.unwrap();
     let totals = ledger.totals(&Filter::default()).await.unwrap();
@@ -127,7 +122,7 @@ async fn what_a_killed_process_held_still_counts() {
         })
         .collect();
     sim.wait_for_requests(6).await;
-    end(child);
+    child.kill_9();
     for lane in lanes {
         assert_ne!(lane.await.unwrap(), 200);
     }
@@ -144,7 +139,7 @@ async fn what_a_killed_process_held_still_counts() {
         10,
         "six of the dead, four of the living"
     );
-    end(child);
+    child.kill_9();
     let path = dir.path().join("ledger.db");
     let ledger = Ledger::open(&path, Sync::Crash).await.unwrap();
     let totals = ledger.totals(&Filter::default()).await.unwrap();
@@ -193,7 +188,7 @@ async fn an_unpriced_model_is_held_at_its_ceiling_and_alerted() {
     }
     assert_eq!(statuses, [200, 402], "0.80 and 0.80");
     let lines = lines(&dir.path().join("one/decisions.jsonl"), 2).await;
-    end(child);
+    child.kill_9();
     let calls: Vec<&Value> = lines.iter().filter(|line| line["type"] == "call").collect();
     assert_eq!(calls[0]["budgets"][0]["held"], json!(0.8), "{}", calls[0]);
     assert!(
