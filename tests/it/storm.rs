@@ -241,6 +241,6 @@ async fn a_chain_sends_what_it_says_and_nothing_that_may_be_paid_for() {
         .iter()
         .filter(|line| line["answered"]["model"] == "stability/sd3.5-medium")
         .count();
-    // How many depends on how long the breakers were open, which is a matter of the machine's speed.
-    assert!(moved > 0, "the chain saved none");
+    // Forty to seventy of them, by how long the breakers were open beside the speed of the machine.
+    assert!(moved > 20, "the chain saved {moved}");
 }
