@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use moka::Expiry;
-use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::Key;
 use super::flight::Shape;
+use super::{Key, Lru};
 use crate::image::{ImageResponse, ModelId};
 use crate::money::Usd;
 use crate::room::Room;
@@ -103,48 +101,23 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// The part of the store's bytes that such memories may take.
 const REMEMBERED_SHARE: u64 = 8;
 
-/// The part of the store's bytes by which it may be too large for a moment.
-const FRESH_SHARE: u64 = 32;
-
 /// Equal calls that follow each other within this time count as made at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Everything bought and still good. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Store {
-    entries: Cache<u128, Arc<Entry>>,
+    entries: Arc<Lru<Arc<Entry>>>,
     /// Whose turn it is among the variants of an unseeded request.
     turns: Cache<u128, Arc<AtomicU32>>,
     /// What may not be sold again, and yet was paid for: an app that retries, or that asks again
     /// because the answer never reached it, must not pay twice.
-    recent: Cache<u128, Arc<Entry>>,
+    recent: Arc<Lru<Arc<Entry>>>,
     /// The place of a call among equal ones at once, for clients that mean them to differ.
     crowd: Cache<u128, Arc<AtomicU32>>,
-    /// Bytes that were put in since what is too much was last let go of.
-    fresh: Arc<AtomicU64>,
-    /// So many of them may come together.
-    most_fresh: u64,
     /// Purchases that were put in or remembered, and whether any ever was remembered.
     came: Arc<AtomicU64>,
     remembers: Arc<AtomicBool>,
-}
-
-struct OwnTtl;
-
-impl Expiry<u128, Arc<Entry>> for OwnTtl {
-    fn expire_after_create(&self, _: &u128, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        Some(entry.ttl)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &u128,
-        entry: &Arc<Entry>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(entry.ttl)
-    }
 }
 
 impl Store {
@@ -158,28 +131,16 @@ impl Store {
         Store {
             // The newest purchase is kept, always. An admission by frequency would turn it away from
             // a full store, and its repeat a moment later would be paid for again.
-            entries: Cache::builder()
-                .eviction_policy(EvictionPolicy::lru())
-                .max_capacity(capacity)
-                .weigher(|_, entry: &Arc<Entry>| entry.weight())
-                .expire_after(OwnTtl)
-                .build(),
+            entries: Arc::new(Lru::new(capacity)),
             turns: Cache::builder()
                 .max_capacity(TURNS)
                 .time_to_idle(Duration::from_secs(86_400))
                 .build(),
-            recent: Cache::builder()
-                .eviction_policy(EvictionPolicy::lru())
-                .max_capacity(capacity / REMEMBERED_SHARE)
-                .weigher(|_, entry: &Arc<Entry>| entry.weight())
-                .time_to_live(REMEMBERED)
-                .build(),
+            recent: Arc::new(Lru::new(capacity / REMEMBERED_SHARE)),
             crowd: Cache::builder()
                 .max_capacity(TURNS)
                 .time_to_idle(AT_ONCE)
                 .build(),
-            fresh: Arc::default(),
-            most_fresh: capacity / FRESH_SHARE,
             came: Arc::default(),
             remembers: Arc::default(),
         }
@@ -188,7 +149,7 @@ impl Store {
     /// The entry of exactly this request.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
         self.entries
-            .get(&key.hash())
+            .get(key.hash())
             .filter(|entry| entry.key == *key)
     }
 
@@ -203,20 +164,16 @@ impl Store {
         if entry.ttl.is_zero() {
             return;
         }
-        let weight = u64::from(entry.weight());
-        self.entries.insert(entry.key.hash(), entry);
+        let (hash, weight, ttl) = (entry.key.hash(), entry.weight(), entry.ttl);
+        self.entries.insert(hash, entry, weight, ttl);
         self.came.fetch_add(1, Ordering::Release);
-        // By itself the cache lets go in batches of many entries: of large ones these are half of it.
-        if self.fresh.fetch_add(weight, Ordering::Relaxed) + weight > self.most_fresh {
-            self.fresh.store(0, Ordering::Relaxed);
-            self.entries.run_pending_tasks();
-        }
     }
 
     /// Remembers a purchase for those who bought it, though it may not be sold again.
     pub fn remember(&self, entry: Arc<Entry>) {
         self.remembers.store(true, Ordering::Release);
-        self.recent.insert(entry.key.hash(), entry);
+        let (hash, weight) = (entry.key.hash(), entry.weight());
+        self.recent.insert(hash, entry, weight, REMEMBERED);
         self.came.fetch_add(1, Ordering::Release);
     }
 
@@ -227,7 +184,7 @@ impl Store {
         }
         let entry = self
             .recent
-            .get(&key.hash())
+            .get(key.hash())
             .filter(|entry| entry.key == *key)?;
         let unreceived = entry.unreceived.swap(false, Ordering::AcqRel);
         (is_retry || unreceived).then_some(entry)
@@ -258,10 +215,9 @@ impl Store {
         turns.wrapping_sub(1) % variants.max(1)
     }
 
-    /// Entries and bytes held, nearly.
+    /// Entries and bytes held.
     pub fn size(&self) -> (u64, u64) {
-        self.entries.run_pending_tasks();
-        (self.entries.entry_count(), self.entries.weighted_size())
+        self.entries.size()
     }
 }
 
@@ -362,7 +318,6 @@ mod tests {
         for number in 0..200 {
             let newest = entry(&format!("cat {number}"), 2000, Duration::from_secs(60));
             store.put(Arc::clone(&newest));
-            store.size(); // whatever is to go goes now
             assert!(store.get(&newest.key).is_some(), "purchase {number}");
         }
         let first = entry("cat 0", 2000, Duration::from_secs(60));

@@ -12,15 +12,13 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use tokio::sync::Notify;
 
 use super::Pipeline;
 use super::call::Call;
 use super::chain::Served;
 use super::rescue::Rescued;
-use crate::cache::{Entry, Key};
+use crate::cache::{Entry, Key, Lru};
 use crate::image::Billed;
 use crate::record::{AnsweredFrom, CacheStatus, Mode};
 
@@ -57,18 +55,14 @@ struct Begun {
 /// The calls that are remembered. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Earlier {
-    begun: Cache<[u8; 16], Arc<Begun>>,
+    begun: Arc<Lru<Arc<Begun>>>,
 }
 
 impl Default for Earlier {
     fn default() -> Earlier {
         Earlier {
             // The newest is what a retry asks for.
-            begun: Cache::builder()
-                .eviction_policy(EvictionPolicy::lru())
-                .max_capacity(MOST)
-                .time_to_live(FORGOTTEN)
-                .build(),
+            begun: Arc::new(Lru::new(MOST)),
         }
     }
 }
@@ -180,10 +174,10 @@ impl Pipeline {
         let told = &call.arrived.told;
         let (name, by_key) = match self.idempotency(call) {
             Some(name) => (name, true),
-            None if told.sdk_retry > 0 => (name_of(&self.key_as_arrived(call)), false),
+            None if told.sdk_retry > 0 => (self.key_as_arrived(call).hash(), false),
             None => return None,
         };
-        let begun = self.earlier.begun.get(&name)?;
+        let begun = self.earlier.begun.get(name)?;
         if !begun.counts() {
             return None;
         }
@@ -213,9 +207,10 @@ impl Pipeline {
             end: OnceLock::new(),
             ended: Notify::new(),
         });
-        let names = [Some(name_of(&key)), self.idempotency(call)];
+        let names = [Some(key.hash()), self.idempotency(call)];
         for name in names.into_iter().flatten() {
-            self.earlier.begun.insert(name, Arc::clone(&begun));
+            let begun = Arc::clone(&begun);
+            self.earlier.begun.insert(name, begun, 1, FORGOTTEN);
         }
         call.remembered = Some(Arc::new(Remembered(begun)));
     }
@@ -242,16 +237,13 @@ impl Pipeline {
     }
 
     /// The name under which a call with an idempotency key is remembered; the key is its sender's.
-    fn idempotency(&self, call: &Call) -> Option<[u8; 16]> {
+    fn idempotency(&self, call: &Call) -> Option<u128> {
         let key = call.arrived.told.idempotency_key.as_deref()?;
         let sender = call.decision.credential.as_deref().unwrap_or_default();
         let provider = &call.arrived.provider.name;
-        (!key.is_empty()).then(|| self.keyed(&format!("idempotency\0{sender}\0{provider}\0{key}")))
+        let named = || self.keyed(&format!("idempotency\0{sender}\0{provider}\0{key}"));
+        (!key.is_empty()).then(|| u128::from_le_bytes(named()))
     }
-}
-
-fn name_of(key: &Key) -> [u8; 16] {
-    key.hash().to_le_bytes()
 }
 
 fn digest(key: &Key) -> blake3::Hash {
