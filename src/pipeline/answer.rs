@@ -21,7 +21,7 @@ use crate::dialect::Undeliverable;
 use crate::image::{Delivery, FailureKind, Format, ImageRequest, ImageResponse, Picture, Tier};
 use crate::money::Usd;
 use crate::record::{
-    AnswerRecord, AnsweredFrom, CacheStatus, Delivered, ErrorBy, ErrorRecord, Lever, Step,
+    AnswerRecord, AnsweredFrom, CacheStatus, Decision, Delivered, ErrorBy, ErrorRecord, Lever, Step,
 };
 use crate::room::Room;
 use crate::wire::{Reply, ReplyHead};
@@ -245,7 +245,7 @@ impl Pipeline {
     /// Writes the call down, once its answer is delivered or its caller gone.
     pub(super) fn record(
         self: Arc<Self>,
-        mut call: Call,
+        call: Box<Call>,
         outcome: Result<Served, Rescued>,
         handover: Handover,
         delivered: Delivered,
@@ -269,21 +269,21 @@ impl Pipeline {
         let late = call
             .deadline
             .is_some_and(|deadline| deadline <= handed_over);
-        self.write_down(&mut call, &outcome, given, late);
-        if self.hears_decisions() {
+        if let Some(decision) = self.write_down(call, &outcome, given, late) {
             let tasks = self.tasks.clone();
-            tasks.go_on(async move { self.tell_decision(&call.decision).await });
+            tasks.go_on(async move { self.tell_decision(&decision).await });
         }
     }
 
-    /// Writes a call down that is over. `late`: its app had been told that its deadline is past.
+    /// Writes a call down that is over, and returns what plugins are to be told of it, where any wants
+    /// to hear. `late`: its app had been told that its deadline is past.
     pub(super) fn write_down(
         &self,
-        call: &mut Call,
+        mut call: Box<Call>,
         outcome: &Result<Served, Rescued>,
         given: Given,
         late: bool,
-    ) {
+    ) -> Option<Box<Decision>> {
         let Given {
             status,
             fitted,
@@ -297,8 +297,8 @@ impl Pipeline {
                 .unreceived
                 .store(true, std::sync::atomic::Ordering::Release);
         }
-        let yardstick = self.yardstick(call);
-        let steps = self.steps(call, outcome, yardstick);
+        let yardstick = self.yardstick(&call);
+        let steps = self.steps(&call, outcome, yardstick);
         let decision = &mut call.decision;
         match outcome {
             Ok(served) => {
@@ -336,7 +336,9 @@ impl Pipeline {
                 false => "the caller did not wait for the answer".to_owned(),
             });
         }
-        self.log.write(&call.decision);
+        let heard = self.hears_decisions().then(|| call.decision.clone());
+        self.log.write(call.decision);
+        heard
     }
 
     /// What the call is measured against: the quote as asked, or its successor's where the asked

@@ -157,7 +157,7 @@ pub(super) struct Call {
     pub(super) rooms: Vec<Arc<Room>>,
     /// Its app's own retries are told of its end.
     pub(super) remembered: Option<Arc<Remembered>>,
-    pub(super) decision: Decision,
+    pub(super) decision: Box<Decision>,
 }
 
 /// A request as it was served, and at what quote; none before it was.

@@ -67,7 +67,7 @@ impl Pipeline {
         self.line_of(call, call.decision.clone())
     }
 
-    fn line_of(&self, call: &Call, mut decision: Decision) -> Option<String> {
+    fn line_of(&self, call: &Call, mut decision: Box<Decision>) -> Option<String> {
         let remedy = "ask for the picture again; what it cost is amended where it becomes known";
         let rescued = Rescued::ours(502, FailureKind::Unknown, ENDED, remedy);
         decision.error = Some(answer::error_record(&rescued));

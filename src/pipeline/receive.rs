@@ -20,7 +20,7 @@ use crate::wire::Reply;
 
 impl Pipeline {
     /// Reads a call and quotes it as it was asked: the yardstick for everything saved later.
-    pub(super) fn read(&self, arrived: Arrived) -> Result<Call, Box<Unread>> {
+    pub(super) fn read(&self, arrived: Arrived) -> Result<Box<Call>, Box<Unread>> {
         let began = Instant::now();
         let recognised = arrived.recognised;
         if let Some((header, what)) = arrived.told.unreadable {
@@ -53,7 +53,7 @@ impl Pipeline {
             CacheScope::Everyone => Partition::Everyone,
             CacheScope::Credential => Partition::Credential(digest.unwrap_or_default()),
         };
-        Ok(Call {
+        Ok(Box::new(Call {
             submit: recognised.dialect.submits(&arrived.head, &asked),
             began,
             deadline: self.deadline_of(&arrived, began),
@@ -84,7 +84,7 @@ impl Pipeline {
             remembered: None,
             decision,
             arrived,
-        })
+        }))
     }
 
     /// The record of a call as it arrived.
@@ -94,7 +94,7 @@ impl Pipeline {
         asked: &ImageRequest,
         quote: Option<&crate::bill::Quote>,
         pixels: (u32, u32),
-    ) -> Decision {
+    ) -> Box<Decision> {
         let at = self.policy.now();
         let row = self.book.model(&asked.model);
         let retired = row.is_some_and(|row| row.capability.retired_at(at));
@@ -110,14 +110,14 @@ impl Pipeline {
             inputs,
         };
         let record = Asked::from_request(asked, asking, self.policy.prompts);
-        let mut decision = Decision::new(
+        let mut decision = Box::new(Decision::new(
             Id::new(),
             at,
             Arc::clone(&self.policy.instance),
             arrived.recognised.dialect.name(),
             asked.operation,
             record,
-        );
+        ));
         decision.mode = self.policy.mode;
         if let Some(app) = &arrived.caller.app {
             decision.app = Arc::clone(app);
@@ -184,7 +184,7 @@ impl Pipeline {
         decision.error = Some(answer::error_record(rescued));
         decision.ended_at = Timestamp::now();
         decision.add_up(None, &[], &[]);
-        self.log.write(&decision);
+        self.log.write(decision);
         reply
     }
 }

@@ -1,9 +1,10 @@
 //! Brings lines to the file without making a call wait.
 //!
-//! A line is rendered where it is made (a few microseconds) and put into a bounded queue; one
-//! thread writes what has gathered, whole lines, as few writes as possible. When the disk is full
-//! the thread tries again every second, and lines that no longer fit into the queue are counted
-//! and told of in a notice once it can write again: nothing is lost in silence.
+//! What is to be written goes into a bounded queue; one thread words what has gathered and writes
+//! it, whole lines, as few writes as possible. Wording a hundred decisions in a row takes about half of
+//! what it takes to word each in the middle of a call, whose code it would drive out of the caches.
+//! When the disk is full the thread tries again every second, and lines that no longer fit into the
+//! queue are counted and told of in a notice once it can write again: nothing is lost in silence.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,14 @@ use super::lines::Lines;
 use super::notice::{Amend, Notice, NoticeKind, NoticeLevel};
 use super::rotation::{Rotation, Sheet};
 
-/// Most bytes that wait to be written: eight thousand usual lines.
+/// Most bytes that wait to be written: four thousand usual decisions.
 const MOST_WAITING: usize = 16 << 20;
+/// What a decision takes while it waits, its longest texts aside.
+const USUAL: usize = 4 << 10;
+/// One with longer texts than this is worded at once, which shortens it.
+const LONG: usize = 4 << 10;
+/// Places that an emptied list keeps for the next batch.
+const KEPT: usize = 1 << 12;
 /// How long the writer gathers lines before it writes them.
 const GATHER: Duration = Duration::from_millis(20);
 /// How long it waits before it tries a failed write again.
@@ -78,7 +85,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    lines: Lines,
+    waiting: Vec<Waiting>,
+    /// What they take.
+    bytes: usize,
     /// Lines taken in since the start.
     taken: u64,
     /// Lines turned away since the last batch.
@@ -90,6 +99,22 @@ struct Queue {
     closed: bool,
     /// No writer: lines go to subscribers alone.
     unwritten: bool,
+}
+
+/// A line to be.
+#[derive(Debug)]
+enum Waiting {
+    Call(Box<Decision>),
+    Line(Box<str>),
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        match self {
+            Waiting::Call(decision) => USUAL + decision.texts(),
+            Waiting::Line(line) => line.len(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -141,6 +166,7 @@ impl Log {
             shared: Arc::clone(&shared),
             sheet,
             lost: 0,
+            taken: Vec::new(),
             batch: Lines::default(),
         };
         let thread = std::thread::Builder::new()
@@ -176,8 +202,11 @@ impl Log {
     }
 
     /// Writes the record of a call. Never waits.
-    pub fn write(&self, decision: &Decision) {
-        self.put(decision);
+    pub fn write(&self, decision: Box<Decision>) {
+        if self.shared.readers.receiver_count() > 0 || decision.texts() > LONG {
+            return self.put(&*decision);
+        }
+        self.shared.queue_up(Waiting::Call(decision));
     }
 
     /// The line of a call that may outlive this process, for whoever ends it then; `None` where it
@@ -212,7 +241,7 @@ impl Log {
     fn put<L: Line>(&self, line: &L) {
         if let Err(error) = rendered(line, |text| self.shared.put(text)) {
             self.shared.queue.lock().lost += 1;
-            tracing::error!(%error, "a line of the decision log could not be written as JSON");
+            unworded(&error);
         }
     }
 
@@ -265,6 +294,10 @@ fn ended_at(line: &str, at: jiff::Timestamp) -> String {
     }
 }
 
+fn unworded(error: &serde_json::Error) {
+    tracing::error!(%error, "a line of the decision log could not be written as JSON");
+}
+
 impl Shared {
     fn new(path: &Path, most_waiting: usize) -> Shared {
         Shared {
@@ -294,16 +327,22 @@ impl Shared {
             // Nobody listening any more is no failure.
             let _ = self.readers.send(line.into());
         }
+        self.queue_up(Waiting::Line(line.into()));
+    }
+
+    fn queue_up(&self, waiting: Waiting) {
         let mut queue = self.queue.lock();
         if queue.unwritten {
             return;
         }
-        if queue.lines.bytes() + line.len() > self.most_waiting {
+        let bytes = queue.bytes + waiting.bytes();
+        if bytes > self.most_waiting {
             queue.lost += 1;
             return;
         }
         queue.taken += 1;
-        queue.lines.push(line);
+        queue.bytes = bytes;
+        queue.waiting.push(waiting);
         if queue.asleep {
             queue.asleep = false;
             self.wake.notify_one();
@@ -332,13 +371,16 @@ struct Writer {
     sheet: Sheet,
     /// Lines turned away and not yet told of.
     lost: u64,
-    /// The lines in hand; its memory and the queue's are exchanged.
+    /// What was taken from the queue; its memory and the queue's are exchanged.
+    taken: Vec<Waiting>,
+    /// The lines in hand.
     batch: Lines,
 }
 
 impl Writer {
     fn run(&mut self) {
         while self.gather() {
+            self.word();
             let whole = self.write();
             self.batch.clear();
             if whole && self.lost > 0 {
@@ -351,13 +393,13 @@ impl Writer {
     fn gather(&mut self) -> bool {
         let shared = &self.shared;
         let mut queue = shared.queue.lock();
-        while queue.lines.is_empty() && queue.lost == 0 && !queue.closed {
+        while queue.waiting.is_empty() && queue.lost == 0 && !queue.closed {
             queue.asleep = true;
             queue.hurry = false;
             shared.wake.wait(&mut queue);
         }
         queue.asleep = false;
-        if queue.lines.is_empty() && queue.lost == 0 {
+        if queue.waiting.is_empty() && queue.lost == 0 {
             return false;
         }
         if !queue.hurry && !queue.closed {
@@ -369,8 +411,31 @@ impl Writer {
         if lost > 0 {
             shared.progress.send_modify(|now| now.lost += lost);
         }
-        std::mem::swap(&mut queue.lines, &mut self.batch);
+        std::mem::swap(&mut queue.waiting, &mut self.taken);
+        queue.bytes = 0;
         true
+    }
+
+    /// Words what was taken.
+    fn word(&mut self) {
+        for waiting in self.taken.drain(..) {
+            let worded = match waiting {
+                Waiting::Line(line) => {
+                    self.batch.push(&line);
+                    continue;
+                }
+                Waiting::Call(decision) => rendered(&*decision, |line| self.batch.push(line)),
+            };
+            if let Err(error) = worded {
+                self.lost += 1;
+                self.shared.progress.send_modify(|now| {
+                    now.done += 1;
+                    now.lost += 1;
+                });
+                unworded(&error);
+            }
+        }
+        self.taken.shrink_to(KEPT);
     }
 
     /// Writes the lines, however often that takes; `false` when the log was closed before it
@@ -486,7 +551,7 @@ mod tests {
         let log = Log::open(&path, Rotation::default()).unwrap();
         log.notice(&notice(&log, "first"));
         let call = decision();
-        log.write(&call);
+        log.write(Box::new(call.clone()));
         log.flush().await.unwrap();
         let lines = read(&path);
         assert_eq!(lines[0]["text"], "first");
@@ -532,7 +597,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_said_and_nothing_hangs() {
         let log = Log::open(Path::new("/dev/full"), Rotation::default()).unwrap();
-        log.write(&decision());
+        log.write(Box::new(decision()));
         let error = log.flush().await.unwrap_err().to_string();
         assert!(error.contains("/dev/full cannot be written"), "{error}");
         assert!(log.state().trouble.is_some());
@@ -544,15 +609,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let path = state.join("decisions.jsonl");
-        let line = rendered(&decision(), str::len).unwrap();
-        let log = Log::open_with(&path, Rotation::default(), 2 * line + line / 2).unwrap();
+        let log = Log::open_with(&path, Rotation::default(), 2 * USUAL + USUAL / 2).unwrap();
         fs::rename(&state, dir.path().join("away")).unwrap();
         fs::write(&state, "a file where the directory was").unwrap();
-        log.write(&decision());
+        log.write(Box::new(decision()));
         log.flush().await.unwrap_err();
         // The first line is in the writer's hands, two more fit, the others are lost.
         for _ in 0..5 {
-            log.write(&decision());
+            log.write(Box::new(decision()));
         }
         assert_eq!(log.state().lost, 3);
         fs::remove_file(&state).unwrap();
@@ -564,6 +628,25 @@ mod tests {
         assert_eq!(lines[3]["fields"]["lines"], "3");
     }
 
+    #[test]
+    fn a_decision_with_long_texts_waits_as_the_line_that_it_becomes() {
+        let shared = Shared::new(Path::new(""), MOST_WAITING);
+        let log = Log {
+            shared: Arc::new(shared),
+            _writer: None,
+        };
+        let mut long = decision();
+        long.asked.prompt = Some("a cat, and another, ".repeat(50_000));
+        log.write(Box::new(long));
+        log.write(Box::new(decision()));
+        let queue = log.shared.queue.lock();
+        assert!(matches!(
+            &queue.waiting[..],
+            [Waiting::Line(line), Waiting::Call(_)] if line.len() <= super::super::fit::MOST_BYTES
+        ));
+        assert!(queue.bytes < 6 * USUAL, "{}", queue.bytes);
+    }
+
     #[tokio::test]
     async fn the_last_clone_writes_what_is_left() {
         let dir = tempfile::tempdir().unwrap();
@@ -571,7 +654,7 @@ mod tests {
         let log = Log::open(&path, Rotation::default()).unwrap();
         let clone = log.clone();
         drop(log);
-        clone.write(&decision());
+        clone.write(Box::new(decision()));
         drop(clone);
         assert_eq!(read(&path).len(), 1);
     }
@@ -580,7 +663,7 @@ mod tests {
     async fn subscribers_see_each_line() {
         let log = Log::without_file();
         let mut lines = log.subscribe();
-        log.write(&decision());
+        log.write(Box::new(decision()));
         log.flush().await.unwrap();
         let line = lines.recv().await.unwrap();
         assert!(line.ends_with('\n'));

@@ -17,7 +17,7 @@ use super::Wish;
 #[derive(Debug)]
 pub struct Draft {
     pub(super) name: String,
-    pub(super) call: Call,
+    pub(super) call: Box<Call>,
     pub(super) plan: Plan,
     pub(super) key: Key,
     known: bool,

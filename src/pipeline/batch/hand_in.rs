@@ -174,7 +174,7 @@ impl Pipeline {
         &self,
         batch: &KeptBatch,
         kept: &KeptLine,
-        mut call: Call,
+        mut call: Box<Call>,
         plan: Plan,
     ) -> Result<Option<(cache::Key, cache::Key)>, String> {
         let over = match self.held(&mut call, &plan).await {

@@ -153,7 +153,7 @@ impl Pipeline {
         batch: &KeptBatch,
         kept: &KeptLine,
         at: Timestamp,
-    ) -> Result<(Call, Plan, Worded), String> {
+    ) -> Result<(Box<Call>, Plan, Worded), String> {
         let facts: Facts = serde_json::from_str(&kept.facts)
             .map_err(|error| format!("what was kept of line {} is damaged: {error}", kept.line))?;
         let unclear = || format!("line {} cannot be read any more", kept.line);
@@ -389,7 +389,7 @@ impl Pipeline {
 
     async fn tell_end(
         &self,
-        mut call: Call,
+        mut call: Box<Call>,
         outcome: Result<Served, Rescued>,
         given: Given,
         logged: Option<Logged>,
@@ -405,9 +405,8 @@ impl Pipeline {
         call.began = began
             .and_then(|age| Instant::now().checked_sub(age))
             .unwrap_or(call.began);
-        self.write_down(&mut call, &outcome, given, false);
-        if self.hears_decisions() {
-            self.tell_decision(&call.decision).await;
+        if let Some(decision) = self.write_down(call, &outcome, given, false) {
+            self.tell_decision(&decision).await;
         }
     }
 }
