@@ -1,5 +1,7 @@
 //! The words of money: what a request is quoted, what it was charged, and the signals between.
 
+use smol_str::SmolStr;
+
 use crate::image::words;
 use crate::money::Usd;
 
@@ -132,12 +134,12 @@ impl Usage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Codes {
     pub request_id: Option<String>,
-    pub entries: Vec<(String, String)>,
+    pub entries: Vec<(SmolStr, SmolStr)>,
 }
 
 impl Codes {
     /// Keeps one signal; a later one of the same name replaces it.
-    pub fn put(&mut self, name: impl Into<String>, text: impl Into<String>) {
+    pub fn put(&mut self, name: impl Into<SmolStr>, text: impl Into<SmolStr>) {
         let (name, text) = (name.into(), text.into());
         match self.entries.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = text,

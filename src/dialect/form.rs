@@ -54,8 +54,9 @@ impl Fields {
             if node.is_null() || without.contains(&name.as_str()) {
                 continue;
             }
-            let value = value(node, body).ok_or_else(|| wrong(name, "is not valid text"))?;
-            left.insert(name.clone(), value);
+            let value =
+                value(node, body).ok_or_else(|| wrong(name.as_str(), "is not valid text"))?;
+            left.insert(name.to_string(), value);
         }
         Ok(Fields {
             left,
@@ -246,7 +247,7 @@ pub(super) fn value(node: &Node, body: &Bytes) -> Option<Value> {
         Node::Object(entries) => Value::Object(
             entries
                 .iter()
-                .map(|(name, node)| Some((name.clone(), value(node, body)?)))
+                .map(|(name, node)| Some((name.to_string(), value(node, body)?)))
                 .collect::<Option<_>>()?,
         ),
     })
@@ -255,7 +256,7 @@ pub(super) fn value(node: &Node, body: &Bytes) -> Option<Value> {
 /// The text of a string, short or long; `None` when it is no string or no valid text.
 pub(super) fn text(node: &Node, body: &Bytes) -> Option<String> {
     match node {
-        Node::Text(text) => Some(text.clone()),
+        Node::Text(text) => Some(text.to_string()),
         Node::Long(span) => {
             let inside = body.get(span.start..span.end)?;
             if span.escaped {

@@ -99,7 +99,7 @@ fn camel(node: &Node) -> Node {
         Node::Object(entries) => Node::Object(
             entries
                 .iter()
-                .map(|(name, value)| (camel_case(name), value.clone()))
+                .map(|(name, value)| (camel_case(name).into(), value.clone()))
                 .collect(),
         ),
         other => other.clone(),

@@ -195,10 +195,18 @@ pub fn from_node(node: &Node, body: &Rope) -> Option<Picture> {
             return Some(Picture::Base64(body.slice(span.start..span.end)));
         }
         Node::Long(span) => unescape(&body.slice(span.start..span.end).to_bytes())?,
-        Node::Text(text) => return clean(text).map(|text| Picture::Base64(text.into())),
+        Node::Text(text) => return short(text, body).map(Picture::Base64),
         _ => return None,
     };
     clean(&text).map(|text| Picture::Base64(text.into()))
+}
+
+/// A short text of base64, shared with `body` where it lies there as it is.
+fn short(text: &str, body: &Rope) -> Option<Rope> {
+    let shared = body.share(text.as_bytes());
+    shared
+        .filter(|_| is_base64(text))
+        .or_else(|| clean(text).map(Rope::from))
 }
 
 /// The picture of a JSON string that is a URL; the picture itself where it is a data URL. `None` when
@@ -219,18 +227,20 @@ pub fn at_url(node: &Node, body: &Rope) -> Option<Picture> {
             let start = span.start + comma + 1;
             from_node(&Node::Long(Span { start, ..*span }), body)
         }
-        other => from_node(&Node::Text(other.text()?[comma + 1..].to_owned()), body),
+        other => from_node(&Node::Text(other.text()?[comma + 1..].into()), body),
     }
+}
+
+/// Whether all of it is base64. By table and without a way out in between: pictures pass, and they are
+/// long.
+fn is_base64(text: &str) -> bool {
+    let known = |all, byte: u8| all & IN_BASE64[usize::from(byte)];
+    text.bytes().fold(true, known)
 }
 
 /// Takes line breaks out. Anything else that is no base64 spoils it: the text goes into JSON
 /// again, where a stray quote would end it.
 fn clean(text: &str) -> Option<String> {
-    // By table and without a way out in between: pictures pass, and they are long.
-    let is_base64 = |text: &str| {
-        let known = |all, byte: u8| all & IN_BASE64[usize::from(byte)];
-        text.bytes().fold(true, known)
-    };
     if is_base64(text) {
         return Some(text.to_owned());
     }
@@ -298,11 +308,29 @@ mod tests {
 
     #[test]
     fn a_string_that_is_no_base64_is_no_picture() {
-        let text = |text: &str| from_node(&Node::Text(text.to_owned()), &Rope::new());
+        let text = |text: &str| from_node(&Node::Text(text.into()), &Rope::new());
         assert!(matches!(text("aGVs\r\nbG8="), Some(Picture::Base64(rope)) if rope.len() == 8));
         assert!(text("aGVs\"bG8=").is_none());
         assert!(from_node(&Node::Null, &Rope::new()).is_none());
         assert!(image(Picture::Base64(Rope::new()), Format::Png).is_none());
+    }
+
+    #[test]
+    fn a_short_picture_is_shared_with_the_answer_that_it_came_in() {
+        let text = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB";
+        let body = Rope::from(format!(r#"{{"data":[{{"b64_json":"{text}"}}]}}"#));
+        let found = |text: &str| match from_node(&Node::Text(text.into()), &body) {
+            Some(Picture::Base64(rope)) => rope.to_bytes(),
+            other => panic!("{other:?}"),
+        };
+        let lies = body.pieces()[0].as_ptr_range();
+        let shared = found(text);
+        assert_eq!(shared, text);
+        assert!(lies.contains(&shared.as_ptr()));
+        // It begins like the one that lies there, and is another.
+        let copied = found("iVBORw0KGgoAAAANSUhEUgAAAAEAAAAC");
+        assert_eq!(copied, "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAC");
+        assert!(!lies.contains(&copied.as_ptr()));
     }
 
     #[test]

@@ -262,7 +262,7 @@ fn told_codes(codes: &crate::bill::Codes) -> Value {
     codes
         .entries
         .iter()
-        .map(|(name, text)| (name.clone(), json!(text)))
+        .map(|(name, text)| (name.to_string(), json!(text)))
         .collect()
 }
 

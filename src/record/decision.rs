@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use super::facts::{Asked, Decided, Id, Named, Prompts};
 use super::rule::{BudgetDid, RuleRecord};
@@ -379,7 +380,7 @@ pub struct AttemptRecord {
     /// An async provider's name for its job.
     pub job: Option<String>,
     /// Every billing signal of the answer.
-    pub codes: Named<String>,
+    pub codes: Named<SmolStr>,
 }
 
 impl AttemptRecord {
@@ -478,6 +479,10 @@ impl AttemptRecord {
     /// Keeps the billing signals of an answer.
     pub fn codes(&mut self, codes: Codes) {
         self.request_id = codes.request_id;
+        if self.codes.is_empty() {
+            self.codes = Named(codes.entries);
+            return;
+        }
         for (name, text) in codes.entries {
             self.codes.put(name, text);
         }
@@ -894,7 +899,9 @@ pub(super) mod tests {
             attempt.job = Some(nasty.clone());
             attempt.sizes = vec![nasty.clone(); 50];
             for i in 0..30 {
-                attempt.codes.put(format!("{nasty}{i}"), nasty.clone());
+                attempt
+                    .codes
+                    .put(format!("{nasty}{i}"), nasty.as_str().into());
             }
         }
         call.rules = vec![call.rules[0].clone(); 300];

@@ -1,7 +1,6 @@
 //! What a line says of a request: its canonical fields, as much of its prompt as may be kept,
 //! and facts of the pictures that came along, never their bytes.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -10,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use smol_str::SmolStr;
 use ulid::Ulid;
 
 use crate::bill::Quote;
@@ -85,7 +85,7 @@ impl Serialize for Id {
 
 /// A short list of named values, a JSON object in the order of arrival. Names are unique.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named<T>(pub Vec<(Cow<'static, str>, T)>);
+pub struct Named<T>(pub Vec<(SmolStr, T)>);
 
 impl<T> Default for Named<T> {
     fn default() -> Named<T> {
@@ -95,7 +95,7 @@ impl<T> Default for Named<T> {
 
 impl<T> Named<T> {
     /// Sets one value; a later one of the same name replaces it.
-    pub fn put(&mut self, name: impl Into<Cow<'static, str>>, value: T) {
+    pub fn put(&mut self, name: impl Into<SmolStr>, value: T) {
         let name = name.into();
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,

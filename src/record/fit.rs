@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::decision::{AttemptRecord, Decision};
 use super::facts::{Named, head};
@@ -277,6 +278,14 @@ impl Cut for Arc<str> {
 }
 
 impl Cut for Cow<'static, str> {
+    fn cut(&mut self, chars: usize) {
+        if let Some(short) = shorter(self, chars) {
+            *self = short.into();
+        }
+    }
+}
+
+impl Cut for SmolStr {
     fn cut(&mut self, chars: usize) {
         if let Some(short) = shorter(self, chars) {
             *self = short.into();

@@ -1,10 +1,10 @@
 //! The lines that are no calls: corrections of earlier ones, and what an operator should know.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use super::decision::{VERSION, millis};
 use super::facts::{Id, Named};
@@ -143,7 +143,7 @@ impl Notice {
 
     /// Adds one fact.
     #[must_use]
-    pub fn with(mut self, name: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Notice {
+    pub fn with(mut self, name: impl Into<SmolStr>, text: impl Into<String>) -> Notice {
         self.fields.put(name, text.into());
         self
     }

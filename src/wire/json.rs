@@ -4,6 +4,7 @@
 //! and of a long string only where it lies, so reading costs one pass of `memchr` and no copy.
 
 use memchr::memchr2;
+use smol_str::SmolStr;
 use thiserror::Error;
 
 /// Strings longer than this are kept as a [`Span`] of the body instead of a text.
@@ -28,11 +29,11 @@ pub enum Node {
     Null,
     Bool(bool),
     /// As it was written: no float, no loss.
-    Number(String),
-    Text(String),
+    Number(SmolStr),
+    Text(SmolStr),
     Long(Span),
     Array(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    Object(Vec<(SmolStr, Node)>),
 }
 
 impl Node {
@@ -142,8 +143,8 @@ enum Expects {
 enum Open {
     Array(Vec<Node>),
     Object {
-        entries: Vec<(String, Node)>,
-        key: String,
+        entries: Vec<(SmolStr, Node)>,
+        key: SmolStr,
     },
 }
 
@@ -242,7 +243,7 @@ impl Scanner {
             (Expects::Value | Expects::ValueOrEnd, b'{') => self.open(
                 Open::Object {
                     entries: Vec::new(),
-                    key: String::new(),
+                    key: SmolStr::default(),
                 },
                 Expects::KeyOrEnd,
             ),
@@ -394,9 +395,9 @@ impl Scanner {
         }
         let bytes = whole.unwrap_or(&self.token);
         let text = if string.escaped {
-            unescape(bytes)
+            unescape(bytes).map(SmolStr::from)
         } else {
-            std::str::from_utf8(bytes).ok().map(str::to_owned)
+            std::str::from_utf8(bytes).ok().map(SmolStr::new)
         };
         let Some(text) = text else {
             return self.fail("a string is not valid text");
@@ -433,7 +434,7 @@ impl Scanner {
             b"true" => Node::Bool(true),
             b"false" => Node::Bool(false),
             token => match number(token) {
-                Some(number) => Node::Number(number.to_owned()),
+                Some(number) => Node::Number(number.into()),
                 None => return self.fail("neither a number nor a word of JSON"),
             },
         };
@@ -507,7 +508,7 @@ mod tests {
             Node::Object(entries) => Value::Object(
                 entries
                     .iter()
-                    .map(|(key, node)| (key.clone(), plain(node, body)))
+                    .map(|(key, node)| (key.to_string(), plain(node, body)))
                     .collect(),
             ),
         }

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::AsHeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use memchr::memmem;
 
 /// The head of a request, without how it reached us.
 #[derive(Clone, Debug)]
@@ -139,6 +140,19 @@ impl Rope {
             }
         }
         slice
+    }
+
+    /// `bytes` as a slice of this rope, where they lie whole in one of its pieces; `None` where they do
+    /// not, or behind others that begin like them.
+    pub fn share(&self, bytes: &[u8]) -> Option<Rope> {
+        // A short needle is found without being prepared for the search.
+        const BEGINNING: usize = 16;
+        let beginning = &bytes[..bytes.len().min(BEGINNING)];
+        self.pieces.iter().find_map(|piece| {
+            let at = memmem::find(piece, beginning)?;
+            let lies = piece[at..].starts_with(bytes);
+            lies.then(|| Rope::from(piece.slice(at..at + bytes.len())))
+        })
     }
 
     /// One contiguous block; copies only when there are several pieces.

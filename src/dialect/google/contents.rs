@@ -80,7 +80,7 @@ fn part(node: &Node, body: &Bytes, inputs: &mut Vec<Input>) -> Result<Value, Unr
         } else if !node.is_null() {
             let value = form::value(node, body)
                 .ok_or_else(|| wrong(format!("contents.parts.{name}"), "is not valid text"))?;
-            part.insert(name.clone(), value);
+            part.insert(name.to_string(), value);
         }
     }
     Ok(Value::Object(part))

@@ -452,7 +452,7 @@ fn filtered(error: &Node) -> Vec<String> {
     };
     let struck = |filter: &Node| filter.get("filtered").and_then(Node::bool) == Some(true);
     let names = filters.iter().filter(|(_, filter)| struck(filter));
-    names.map(|(name, _)| name.clone()).collect()
+    names.map(|(name, _)| name.to_string()).collect()
 }
 
 /// The list in `safety_violations=[violence, sexual]`.
