@@ -45,6 +45,8 @@ pub struct PastAsked {
 #[derive(Clone, Debug, Deserialize)]
 pub struct PastDecided {
     pub model: ModelId,
+    /// As written: `auto`, `1024x1024`.
+    pub size: String,
     pub tier: Tier,
     pub quote: Option<Usd>,
 }
@@ -80,12 +82,15 @@ pub struct PastAttempt {
     #[serde(default)]
     pub partly_unpriced: bool,
     pub images: u32,
+    /// Of the pictures that came: `1024x1024`.
+    pub sizes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct PastAnswer {
     pub from: String,
     pub model: ModelId,
+    pub sizes: Vec<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! What was spent, by whatever it is to be told apart by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -14,6 +14,8 @@ words! {
         Provider = "provider",
         Model = "model",
         Tier = "tier",
+        /// Of the pictures that came; as it was asked for where none did.
+        Size = "size",
         App = "app",
         /// In UTC.
         Day = "day",
@@ -22,8 +24,8 @@ words! {
 
 /// Sums over calls and their attempts.
 ///
-/// An attempt counts under its own model and tier, a call under those of its answer, or of what was
-/// asked where it got none: so the rows add up to the whole, however they are cut.
+/// An attempt counts under its own model, tier and size, a call under those of its answer, or of what
+/// was asked where it got none: so the rows add up to the whole, however they are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Sums {
     pub calls: u64,
@@ -82,8 +84,8 @@ impl Spend {
     pub fn of(past: &Past, by: &[By]) -> Spend {
         let mut rows: BTreeMap<Vec<String>, Sums> = BTreeMap::new();
         for call in &past.calls {
-            for (model, tier, sums) in parts(call) {
-                let key = by.iter().map(|by| word(*by, call, model, tier)).collect();
+            for (what, sums) in parts(call) {
+                let key = by.iter().map(|by| word(*by, call, &what)).collect();
                 rows.entry(key).or_default().add(&sums);
             }
         }
@@ -104,8 +106,28 @@ impl Spend {
     }
 }
 
+/// What was bought, or asked for.
+struct What<'a> {
+    model: &'a ModelId,
+    tier: Tier,
+    sizes: &'a [String],
+    /// Where no picture came.
+    asked_size: &'a str,
+}
+
+impl What<'_> {
+    /// The sizes of the pictures, each once.
+    fn size(&self) -> String {
+        let sizes: BTreeSet<&str> = self.sizes.iter().map(String::as_str).collect();
+        match sizes.is_empty() {
+            true => self.asked_size.to_owned(),
+            false => Vec::from_iter(sizes).join(" "),
+        }
+    }
+}
+
 /// The call itself, and each of its attempts.
-fn parts(call: &PastCall) -> impl Iterator<Item = (&ModelId, Tier, Sums)> {
+fn parts(call: &PastCall) -> impl Iterator<Item = (What<'_>, Sums)> {
     let answered = call.answered.as_ref();
     let given = answered.filter(|answer| answer.from == "provider");
     let last = call.attempts.last().filter(|_| given.is_some());
@@ -113,6 +135,12 @@ fn parts(call: &PastCall) -> impl Iterator<Item = (&ModelId, Tier, Sums)> {
         (Some(attempt), _) => (&attempt.model, attempt.tier),
         (None, Some(answer)) => (&answer.model, call.decided.tier),
         (None, None) => (&call.asked.model, call.asked.tier),
+    };
+    let what = What {
+        model,
+        tier,
+        sizes: answered.map_or(&[], |answer| &answer.sizes),
+        asked_size: &call.asked.size,
     };
     let itself = Sums {
         calls: 1,
@@ -136,16 +164,23 @@ fn parts(call: &PastCall) -> impl Iterator<Item = (&ModelId, Tier, Sums)> {
             ),
             ..Sums::default()
         };
-        (&attempt.model, attempt.tier, sums)
+        let what = What {
+            model: &attempt.model,
+            tier: attempt.tier,
+            sizes: &attempt.sizes,
+            asked_size: &call.decided.size,
+        };
+        (what, sums)
     });
-    std::iter::once((model, tier, itself)).chain(attempts)
+    std::iter::once((what, itself)).chain(attempts)
 }
 
-fn word(by: By, call: &PastCall, model: &ModelId, tier: Tier) -> String {
+fn word(by: By, call: &PastCall, what: &What<'_>) -> String {
     match by {
-        By::Provider => model.provider().to_owned(),
-        By::Model => model.as_str().to_owned(),
-        By::Tier => tier.as_str().to_owned(),
+        By::Provider => what.model.provider().to_owned(),
+        By::Model => what.model.as_str().to_owned(),
+        By::Tier => what.tier.as_str().to_owned(),
+        By::Size => what.size(),
         By::App => call.app.clone(),
         By::Day => call.at.get(..10).unwrap_or_default().to_owned(),
     }
@@ -163,14 +198,15 @@ mod tests {
         moved["at"] = json!("2026-11-21T10:00:00.000Z");
         moved["app"] = json!("catalog");
         moved["attempts"] = json!([
-            {"i": 1, "model": "openai/gpt-image-2", "tier": "standard", "outcome": "unknown", "billed": "unknown", "charge": 0.000000003, "images": 0},
-            {"i": 2, "model": "odd/model", "tier": "flex", "outcome": "ok", "billed": "yes", "charge": null, "images": 2},
+            {"i": 1, "model": "openai/gpt-image-2", "tier": "standard", "outcome": "unknown", "billed": "unknown", "charge": 0.000000003, "images": 0, "sizes": []},
+            {"i": 2, "model": "odd/model", "tier": "flex", "outcome": "ok", "billed": "yes", "charge": null, "images": 2, "sizes": ["512x512", "512x768", "512x512"]},
         ]);
-        moved["answered"] = json!({"from": "provider", "model": "odd/model"});
+        moved["answered"] = json!({"from": "provider", "model": "odd/model", "sizes": ["512x512"]});
         moved["saved"] = json!(null);
         let mut memory = call("c");
         memory["attempts"] = json!([]);
-        memory["answered"] = json!({"from": "cache", "model": "openai/gpt-image-2"});
+        memory["answered"] =
+            json!({"from": "cache", "model": "openai/gpt-image-2", "sizes": ["1024x1024"]});
         let past = past(&[call("a"), moved, memory]);
         let all = By::ALL.iter().copied();
         for by in all.clone().map(|by| vec![by]).chain([all.collect()]) {
@@ -189,6 +225,19 @@ mod tests {
         assert_eq!(keys, ["openai/gpt-image-2", "odd/model"]);
         assert_eq!(models.rows[1].sums.spent, Usd::ZERO);
         assert_eq!(models.rows[1].sums.unpriced, 1);
+        let sizes = Spend::of(&past, &[By::Size]);
+        let size = |size: &str| {
+            sizes
+                .rows
+                .iter()
+                .find(|row| row.key == [size])
+                .unwrap()
+                .sums
+        };
+        // The attempt that brought nothing counts where it was to bring something.
+        assert_eq!(size("1024x1024").spent, Usd::from_nano(5_000_003));
+        assert_eq!(size("512x512 512x768").images, 2);
+        assert_eq!((size("512x512").calls, size("1024x1024").calls), (1, 2));
     }
 
     #[test]

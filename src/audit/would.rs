@@ -253,11 +253,11 @@ pub(super) mod tests {
             "operation": "generate",
             "asked": {"model": "openai/gpt-image-2", "size": "1024x1024", "quality": "high", "style": null, "n": 1,
                 "steps": null, "tier": "standard", "format": null, "stream": false, "prompt": "a boat", "quote": quote("high")},
-            "decided": {"model": "openai/gpt-image-2", "tier": "standard", "quote": quote("low")},
+            "decided": {"model": "openai/gpt-image-2", "size": "1024x1024", "tier": "standard", "quote": quote("low")},
             "would": null, "rules": [],
             "attempts": [{"i": 1, "model": "openai/gpt-image-2", "tier": "standard", "outcome": "ok", "billed": "yes",
-                "charge": 0.005, "images": 1}],
-            "answered": {"from": "provider", "model": "openai/gpt-image-2"}, "saved": 0.001})
+                "charge": 0.005, "images": 1, "sizes": ["1024x1024"]}],
+            "answered": {"from": "provider", "model": "openai/gpt-image-2", "sizes": ["1024x1024"]}, "saved": 0.001})
     }
 
     pub(crate) fn past(lines: &[Value]) -> Past {

@@ -20,7 +20,7 @@ use crate::money::Usd;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// What spending is told apart by, one or several: provider, model, tier, app, day
+    /// What spending is told apart by, one or several: provider, model, size, tier, app, day
     #[arg(
         long,
         value_delimiter = ',',
@@ -48,6 +48,7 @@ pub(crate) struct ReportArgs {
 enum ByArg {
     Provider,
     Model,
+    Size,
     Tier,
     App,
     Day,
@@ -58,6 +59,7 @@ impl ByArg {
         match self {
             ByArg::Provider => By::Provider,
             ByArg::Model => By::Model,
+            ByArg::Size => By::Size,
             ByArg::Tier => By::Tier,
             ByArg::App => By::App,
             ByArg::Day => By::Day,
@@ -217,6 +219,7 @@ const fn head(by: By) -> &'static str {
     match by {
         By::Provider => "PROVIDER",
         By::Model => "MODEL",
+        By::Size => "SIZE",
         By::Tier => "TIER",
         By::App => "APP",
         By::Day => "DAY",

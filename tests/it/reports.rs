@@ -41,7 +41,7 @@ async fn spending_is_that_of_the_bills_however_it_is_cut() {
     rig.decisions(4).await;
     let log = rig.app.pipeline.log.path().to_owned();
     let billed = rig.billed() as f64 / 1e9;
-    for by in ["model", "provider", "tier,app", "day"] {
+    for by in ["model", "provider", "tier,app", "size", "day"] {
         let told = json(&log, &["--by", by]);
         let total = &told["data"]["total"];
         assert_eq!(total["spent"].as_f64(), Some(billed), "{told}");
