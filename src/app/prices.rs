@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use super::{StartError, accounts, price_files, price_problem, unknown_models};
+use super::prepared::{price_files, price_problem, unknown_models};
+use super::{StartError, accounts};
 use crate::config::Settings;
 use crate::current::Current;
 use crate::listen::Closing;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::StartError;
 use super::hook_prices::BookPrices;
+use super::prepared::{classes, entries, plugin_problem};
 use super::prices::{InForce, LOOK, Stamp, stamp};
 use super::rule_bench::SimBench;
-use super::{StartError, classes, entries, plugin_problem};
 use crate::config::Settings;
 use crate::listen::Closing;
 use crate::pipeline::Pipeline;

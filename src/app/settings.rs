@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::StartError;
 use super::accounts;
 use super::hook_prices::BookPrices;
+use super::parts::{budgeting, policy, providers};
+use super::prepared::{nobody_to_ask, not_yet, unknown_deployments, unknown_models};
 use super::prices::{InForce, LOOK, Stamp, stamp};
 use super::rules;
-use super::{
-    StartError, budgeting, nobody_to_ask, not_yet, policy, providers, unknown_deployments,
-    unknown_models,
-};
 use crate::action::World;
 use crate::config::{Problem, Provider, Settings};
 use crate::listen::Closing;
@@ -139,7 +138,7 @@ fn take(reread: &Reread, in_force: &InForce) -> Result<Option<String>, String> {
         match before.is_some_and(|before| before.limits == provider.limits) {
             // Calls under way count against the same limits.
             true => running.providers.named(&provider.name)?.gate.clone(),
-            false => super::gate(provider),
+            false => super::parts::gate(provider),
         }
     };
     let providers = providers(&new, in_force.sim, &gate);
@@ -151,7 +150,7 @@ fn take(reread: &Reread, in_force: &InForce) -> Result<Option<String>, String> {
     in_force.pipeline.change(|pipeline| {
         let fresh = Pipeline {
             world: Arc::new(World {
-                keys: super::keys(&providers),
+                keys: super::parts::keys(&providers),
                 ..(*pipeline.world).clone()
             }),
             providers,

@@ -5,7 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{StartError, prepare, private_dir, simulate, stations, wrong};
+use super::parts::simulate;
+use super::prepared::prepare;
+use super::state::private_dir;
+use super::{StartError, stations, wrong};
 use crate::config::Settings;
 use crate::pipeline::Pipeline;
 use crate::sim::Sim;
