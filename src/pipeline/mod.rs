@@ -15,6 +15,7 @@ mod budgets;
 mod call;
 mod chain;
 mod charge;
+mod conclude;
 mod dense;
 mod door;
 mod earlier;
