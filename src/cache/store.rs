@@ -92,7 +92,7 @@ impl Entry {
 
 /// What an entry takes besides its bytes: the process grows by so much for each small answer that
 /// it keeps.
-const OVERHEAD: usize = 4096;
+const OVERHEAD: usize = 3 << 10;
 /// Requests whose turn among variants is remembered.
 const TURNS: u64 = 100_000;
 
@@ -213,6 +213,12 @@ impl Store {
             .get(&key.hash())
             .map_or(0, |turn| turn.load(Ordering::Relaxed));
         turns.wrapping_sub(1) % variants.max(1)
+    }
+
+    /// Lets go of everything whose time is over.
+    pub fn sweep(&self) {
+        self.entries.sweep();
+        self.recent.sweep();
     }
 
     /// Entries and bytes held.

@@ -1,4 +1,4 @@
-//! One attempt: looked up, joined, or held, sent, read as it arrives and settled.
+//! One attempt: looked up, joined, or held, sent and read as it arrives. `conclude.rs` ends it.
 //!
 //! The order is the promise. A hold is in the journal before the first byte goes out, and a charge
 //! before the last byte of its answer is shown to anybody.

@@ -18,7 +18,7 @@ impl Pipeline {
     /// Waits until there is room for `bytes` of what is paid for.
     pub(super) async fn make_room(&self, room: &Room, bytes: usize) {
         if !room.try_grow(bytes) {
-            self.store.size(); // what it has let go of is really given back
+            self.store.sweep();
             room.grow(
                 bytes
                     .next_multiple_of(STEP)

@@ -295,7 +295,6 @@ async fn room_is_given_back_however_a_call_ends() {
     rig.sim().release();
     rig.decisions(7).await;
     for _ in 0..400 {
-        rig.app.pipeline.store.size();
         if memory.free() == free {
             return;
         }
