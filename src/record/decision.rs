@@ -231,19 +231,6 @@ impl Decision {
         }
     }
 
-    /// Bytes of the texts in it that may be long.
-    pub(super) fn texts(&self) -> usize {
-        let prompt = self.asked.prompt.as_ref().map_or(0, String::len);
-        let error = self.error.as_ref().map_or(0, |error| error.message.len());
-        let notes: usize = self.notes.iter().map(String::len).sum();
-        let failures = self
-            .attempts
-            .iter()
-            .filter_map(|attempt| attempt.failure.as_ref());
-        let failures: usize = failures.map(|failure| failure.message.len()).sum();
-        prompt + error + notes + failures
-    }
-
     /// Adds up what the attempts cost and what the call saved, from the attempts and the answer
     /// that stand in it.
     ///

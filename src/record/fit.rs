@@ -33,8 +33,8 @@ pub trait Line: Serialize + Clone {
 }
 
 thread_local! {
-    /// Where lines are written. A line lives until another thread has it in its batch; memory of its own for
-    /// each would go back and forth between the threads.
+    /// Where lines are written before they go where they are needed; memory of its own for each would be
+    /// taken and given back, and grow several times on the way.
     static SHEET: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

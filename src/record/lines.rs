@@ -1,4 +1,4 @@
-//! Lines on their way to the file: one text, so that a batch is one write and no copy.
+//! Lines on their way to the file: one text, so that a batch is one write.
 
 /// Memory that an emptied buffer keeps for the next batch.
 const KEPT: usize = 1 << 20;
@@ -15,6 +15,10 @@ impl Lines {
     pub(super) fn push(&mut self, line: &str) {
         self.text.push_str(line);
         self.ends.push(self.text.len());
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
     }
 
     pub(super) fn count(&self) -> usize {
@@ -59,7 +63,7 @@ mod tests {
     #[test]
     fn a_chunk_is_whole_lines_and_at_least_one() {
         let lines = Lines::from_iter(["one\n", "two\n", "three\n"]);
-        assert_eq!(lines.count(), 3);
+        assert_eq!((lines.count(), lines.bytes()), (3, 14));
         let check = |from, most, text, count| assert_eq!(lines.chunk(from, most), (text, count));
         check(0, 100, "one\ntwo\nthree\n", 3);
         check(0, 8, "one\ntwo\n", 2);

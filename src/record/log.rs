@@ -6,7 +6,9 @@
 //! When the disk is full the thread tries again every second, and lines that no longer fit into the
 //! queue are counted and told of in a notice once it can write again: nothing is lost in silence.
 
+use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,17 +21,16 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::decision::Decision;
 use super::facts::Id;
-use super::fit::{Line, render, rendered};
+use super::fit::{Line, MOST_BYTES, render, rendered};
 use super::lines::Lines;
 use super::notice::{Amend, Notice, NoticeKind, NoticeLevel};
 use super::rotation::{Rotation, Sheet};
+use super::weight::Weight as _;
 
-/// Most bytes that wait to be written: four thousand usual decisions.
-const MOST_WAITING: usize = 16 << 20;
-/// What a decision takes while it waits, its longest texts aside.
-const USUAL: usize = 4 << 10;
-/// One with longer texts than this is worded at once, which shortens it.
-const LONG: usize = 4 << 10;
+/// Most bytes that wait to be written: some eight thousand usual decisions.
+const MOST_WAITING: usize = 24 << 20;
+/// So many bytes are worded before they are written.
+const SLICE: usize = 1 << 20;
 /// Places that an emptied list keeps for the next batch.
 const KEPT: usize = 1 << 12;
 /// How long the writer gathers lines before it writes them.
@@ -85,7 +86,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
     /// What they take.
     bytes: usize,
     /// Lines taken in since the start.
@@ -111,7 +112,7 @@ enum Waiting {
 impl Waiting {
     fn bytes(&self) -> usize {
         match self {
-            Waiting::Call(decision) => USUAL + decision.texts(),
+            Waiting::Call(decision) => size_of::<Decision>() + decision.weight(),
             Waiting::Line(line) => line.len(),
         }
     }
@@ -119,8 +120,10 @@ impl Waiting {
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// How many of the taken lines are on file.
+    /// How many of the taken lines are on file, or never will be.
     done: u64,
+    /// Those that have no wording.
+    unworded: u64,
     /// Rises with each failed write.
     failures: u64,
     lost: u64,
@@ -166,7 +169,8 @@ impl Log {
             shared: Arc::clone(&shared),
             sheet,
             lost: 0,
-            taken: Vec::new(),
+            unworded: 0,
+            taken: VecDeque::new(),
             batch: Lines::default(),
         };
         let thread = std::thread::Builder::new()
@@ -201,12 +205,17 @@ impl Log {
         &self.shared.path
     }
 
-    /// Writes the record of a call. Never waits.
+    /// Writes the record of a call. Never waits. One that would take more memory than the longest line
+    /// is worded at once, which shortens it.
     pub fn write(&self, decision: Box<Decision>) {
-        if self.shared.readers.receiver_count() > 0 || decision.texts() > LONG {
-            return self.put(&*decision);
+        let waiting = Waiting::Call(decision);
+        let heard = self.shared.readers.receiver_count() > 0;
+        match waiting {
+            Waiting::Call(ref decision) if heard || waiting.bytes() > MOST_BYTES => {
+                self.put(&**decision);
+            }
+            waiting => self.shared.queue_up(waiting),
         }
-        self.shared.queue_up(Waiting::Call(decision));
     }
 
     /// The line of a call that may outlive this process, for whoever ends it then; `None` where it
@@ -274,7 +283,7 @@ impl Log {
     pub fn state(&self) -> LogState {
         let progress = self.shared.progress.borrow().clone();
         LogState {
-            written: progress.done,
+            written: progress.done - progress.unworded,
             lost: progress.lost + self.shared.queue.lock().lost,
             trouble: progress.trouble,
         }
@@ -342,7 +351,7 @@ impl Shared {
         }
         queue.taken += 1;
         queue.bytes = bytes;
-        queue.waiting.push(waiting);
+        queue.waiting.push_back(waiting);
         if queue.asleep {
             queue.asleep = false;
             self.wake.notify_one();
@@ -371,18 +380,25 @@ struct Writer {
     sheet: Sheet,
     /// Lines turned away and not yet told of.
     lost: u64,
-    /// What was taken from the queue; its memory and the queue's are exchanged.
-    taken: Vec<Waiting>,
+    /// What was taken from the queue and is not worded yet; its memory and the queue's are exchanged.
+    taken: VecDeque<Waiting>,
     /// The lines in hand.
     batch: Lines,
+    /// What could not be worded among them.
+    unworded: u64,
 }
 
 impl Writer {
     fn run(&mut self) {
         while self.gather() {
-            self.word();
-            let whole = self.write();
-            self.batch.clear();
+            let mut whole = true;
+            while whole && !self.taken.is_empty() {
+                self.word();
+                whole = self.write();
+                self.batch.clear();
+            }
+            self.taken.clear();
+            self.taken.shrink_to(KEPT);
             if whole && self.lost > 0 {
                 self.tell_lost();
             }
@@ -416,26 +432,28 @@ impl Writer {
         true
     }
 
-    /// Words what was taken.
+    /// Words of what was taken as much as is written at once.
     fn word(&mut self) {
-        for waiting in self.taken.drain(..) {
-            let worded = match waiting {
+        while self.batch.bytes() < SLICE {
+            let Some(waiting) = self.taken.pop_front() else {
+                break;
+            };
+            let decision = match waiting {
+                Waiting::Call(decision) => decision,
                 Waiting::Line(line) => {
                     self.batch.push(&line);
                     continue;
                 }
-                Waiting::Call(decision) => rendered(&*decision, |line| self.batch.push(line)),
             };
+            let word = || rendered(&*decision, |line| self.batch.push(line));
+            // A defect in the wording of one call must not take the lines of all others along.
+            let worded = catch_unwind(AssertUnwindSafe(word));
+            let worded = worded.unwrap_or_else(|_| Err(serde::ser::Error::custom("a panic")));
             if let Err(error) = worded {
-                self.lost += 1;
-                self.shared.progress.send_modify(|now| {
-                    now.done += 1;
-                    now.lost += 1;
-                });
+                self.unworded += 1;
                 unworded(&error);
             }
         }
-        self.taken.shrink_to(KEPT);
     }
 
     /// Writes the lines, however often that takes; `false` when the log was closed before it
@@ -453,7 +471,7 @@ impl Writer {
                     if !self.pause() {
                         tracing::error!(
                             path = %self.shared.path.display(),
-                            lines = self.batch.count() - written,
+                            lines = self.batch.count() - written + self.taken.len(),
                             "lines of the decision log could not be written before the end"
                         );
                         return false;
@@ -461,7 +479,22 @@ impl Writer {
                 }
             }
         }
+        self.give_up_unworded();
         true
+    }
+
+    /// Counts what has no wording as lost: once the lines before it are on file, for whoever waits for them
+    /// waits for it too.
+    fn give_up_unworded(&mut self) {
+        let unworded = std::mem::take(&mut self.unworded);
+        if unworded > 0 {
+            self.lost += unworded;
+            self.shared.progress.send_modify(|now| {
+                now.done += unworded;
+                now.unworded += unworded;
+                now.lost += unworded;
+            });
+        }
     }
 
     fn succeeded(&self, count: u64) {
@@ -609,7 +642,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let path = state.join("decisions.jsonl");
-        let log = Log::open_with(&path, Rotation::default(), 2 * USUAL + USUAL / 2).unwrap();
+        let each = Waiting::Call(Box::new(decision())).bytes();
+        let log = Log::open_with(&path, Rotation::default(), 2 * each + each / 2).unwrap();
         fs::rename(&state, dir.path().join("away")).unwrap();
         fs::write(&state, "a file where the directory was").unwrap();
         log.write(Box::new(decision()));
@@ -629,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_with_long_texts_waits_as_the_line_that_it_becomes() {
+    fn a_decision_that_is_long_waits_as_the_line_that_it_becomes() {
         let shared = Shared::new(Path::new(""), MOST_WAITING);
         let log = Log {
             shared: Arc::new(shared),
@@ -640,11 +674,9 @@ mod tests {
         log.write(Box::new(long));
         log.write(Box::new(decision()));
         let queue = log.shared.queue.lock();
-        assert!(matches!(
-            &queue.waiting[..],
-            [Waiting::Line(line), Waiting::Call(_)] if line.len() <= super::super::fit::MOST_BYTES
-        ));
-        assert!(queue.bytes < 6 * USUAL, "{}", queue.bytes);
+        assert!(matches!(&queue.waiting[0], Waiting::Line(line) if line.len() <= MOST_BYTES));
+        assert!(matches!(&queue.waiting[1], Waiting::Call(_)));
+        assert!(queue.bytes < 2 * MOST_BYTES, "{}", queue.bytes);
     }
 
     #[tokio::test]

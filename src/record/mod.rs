@@ -15,6 +15,7 @@ pub mod rule;
 pub mod schema;
 pub mod sums;
 mod text;
+mod weight;
 
 pub use decision::{
     AnswerRecord, AnsweredFrom, AppFrom, AttemptRecord, BudgetRecord, By, CacheRecord, CacheStatus,
