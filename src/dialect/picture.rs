@@ -203,10 +203,11 @@ pub fn from_node(node: &Node, body: &Rope) -> Option<Picture> {
 
 /// A short text of base64, shared with `body` where it lies there as it is.
 fn short(text: &str, body: &Rope) -> Option<Rope> {
-    let shared = body.share(text.as_bytes());
-    shared
-        .filter(|_| is_base64(text))
-        .or_else(|| clean(text).map(Rope::from))
+    /// Larger answers are not searched: a hostile one could hold a great many short texts.
+    const SEARCHED: usize = 64 << 10;
+    let shares = body.len() <= SEARCHED && is_base64(text);
+    let shared = shares.then(|| body.share(text.as_bytes())).flatten();
+    shared.or_else(|| clean(text).map(Rope::from))
 }
 
 /// The picture of a JSON string that is a URL; the picture itself where it is a data URL. `None` when
