@@ -14,7 +14,8 @@ words! {
         Provider = "provider",
         Model = "model",
         Tier = "tier",
-        /// Of the pictures that came; as it was asked for where none did.
+        /// Of the pictures that came. Where none did: as it was sent for an attempt, as it was asked for a
+        /// call.
         Size = "size",
         App = "app",
         /// In UTC.
