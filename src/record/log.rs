@@ -109,13 +109,9 @@ enum Waiting {
     Line(Box<str>),
 }
 
-impl Waiting {
-    fn bytes(&self) -> usize {
-        match self {
-            Waiting::Call(decision) => size_of::<Decision>() + decision.weight(),
-            Waiting::Line(line) => line.len(),
-        }
-    }
+/// What a decision takes while it waits, in bytes.
+fn takes(decision: &Decision) -> usize {
+    size_of::<Decision>() + decision.weight()
 }
 
 #[derive(Clone, Debug, Default)]
@@ -208,14 +204,11 @@ impl Log {
     /// Writes the record of a call. Never waits. One that would take more memory than the longest line
     /// is worded at once, which shortens it.
     pub fn write(&self, decision: Box<Decision>) {
-        let waiting = Waiting::Call(decision);
-        let heard = self.shared.readers.receiver_count() > 0;
-        match waiting {
-            Waiting::Call(ref decision) if heard || waiting.bytes() > MOST_BYTES => {
-                self.put(&**decision);
-            }
-            waiting => self.shared.queue_up(waiting),
+        let bytes = takes(&decision);
+        if bytes > MOST_BYTES || self.shared.readers.receiver_count() > 0 {
+            return self.put(&*decision);
         }
+        self.shared.queue_up(Waiting::Call(decision), bytes);
     }
 
     /// The line of a call that may outlive this process, for whoever ends it then; `None` where it
@@ -336,15 +329,15 @@ impl Shared {
             // Nobody listening any more is no failure.
             let _ = self.readers.send(line.into());
         }
-        self.queue_up(Waiting::Line(line.into()));
+        self.queue_up(Waiting::Line(line.into()), line.len());
     }
 
-    fn queue_up(&self, waiting: Waiting) {
+    fn queue_up(&self, waiting: Waiting, bytes: usize) {
         let mut queue = self.queue.lock();
         if queue.unwritten {
             return;
         }
-        let bytes = queue.bytes + waiting.bytes();
+        let bytes = queue.bytes + bytes;
         if bytes > self.most_waiting {
             queue.lost += 1;
             return;
@@ -642,7 +635,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let path = state.join("decisions.jsonl");
-        let each = Waiting::Call(Box::new(decision())).bytes();
+        let each = takes(&decision());
         let log = Log::open_with(&path, Rotation::default(), 2 * each + each / 2).unwrap();
         fs::rename(&state, dir.path().join("away")).unwrap();
         fs::write(&state, "a file where the directory was").unwrap();

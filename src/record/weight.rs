@@ -23,12 +23,6 @@ pub(super) trait Weight {
     fn weight(&self) -> usize;
 }
 
-impl Weight for str {
-    fn weight(&self) -> usize {
-        self.len()
-    }
-}
-
 /// Texts of every kind, each by what it is as a `str`.
 macro_rules! texts {
     ($($text:ty),+) => {
