@@ -7,10 +7,11 @@
 //! asked for it, and an idle connection weighs nothing.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
@@ -29,6 +30,25 @@ thread_local! {
 /// and 0 for all threads that are none of [`Cores`].
 pub fn here() -> usize {
     HERE.get()
+}
+
+/// Lets the other tasks that are ready on this thread come as far as this one.
+///
+/// The machine code that a call passes through is ten times what a processor's first cache holds.
+/// Calls that each run to their end fetch all of it, one after the other; calls that stop at the
+/// same places fetch each piece once for all that are there. Where nobody else is ready it costs a
+/// fraction of a microsecond, and on a thread that is none of [`Cores`] nothing.
+pub async fn abreast() {
+    let mut stopped = here() == 0;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stopped, true) {
+            return Poll::Ready(());
+        }
+        // Not Tokio's own way of yielding: that asks the system for news first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The threads. Clones are the same; they end with the last one.
@@ -128,5 +148,47 @@ mod tests {
         }
         assert_eq!(served, (1..=count).map(|core| (core, 3)).collect());
         assert_eq!(here(), 0);
+    }
+
+    /// What three tasks of one thread do, in order, when each stops `at` its two steps.
+    async fn steps<F>(at: fn() -> F) -> Vec<(u8, u8)>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cores = Cores::start().unwrap();
+        let (tell, told) = oneshot::channel();
+        let tasks = Tasks::new();
+        let walkers = tasks.clone();
+        cores.serve(&tasks, move || async move {
+            let done = Arc::new(parking_lot::Mutex::new(Vec::new()));
+            let walk = |name: u8| {
+                let done = Arc::clone(&done);
+                walkers.spawn(async move {
+                    for step in 0..2 {
+                        at().await;
+                        done.lock().push((name, step));
+                    }
+                })
+            };
+            for walker in [0, 1, 2].map(walk) {
+                walker.await.unwrap();
+            }
+            tell.send(std::mem::take(&mut *done.lock())).unwrap();
+        });
+        told.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn tasks_that_stop_at_the_same_places_go_abreast() {
+        let apart = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)];
+        assert_eq!(steps(|| std::future::ready(())).await, apart);
+        let together = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)];
+        assert_eq!(steps(abreast).await, together);
+    }
+
+    #[tokio::test]
+    async fn elsewhere_nobody_is_waited_for() {
+        use futures_util::FutureExt as _;
+        assert_eq!(abreast().now_or_never(), Some(()));
     }
 }

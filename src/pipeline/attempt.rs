@@ -18,6 +18,7 @@ use super::submit::Booking;
 use crate::action::{CacheMode, CacheScope};
 use crate::cache::flight::{Bought, End, Progress as FlightProgress};
 use crate::cache::{Entry, Flight, Joined, Key, Live, Partition, Pilot, Shape};
+use crate::cores::abreast;
 use crate::image::{Failure, FailureKind, Tier};
 use crate::record::{AnsweredFrom, AttemptRecord, CacheStatus, Mode};
 use crate::upstream::limits::Pass;
@@ -287,6 +288,7 @@ impl Pipeline {
             Ok(pass) => pass,
             Err(why) => return self.not_now(call, record, why),
         };
+        abreast().await;
         let ticket = match self.held(call, plan).await {
             Ok(ticket) => ticket,
             Err(not_held) => {
@@ -321,6 +323,7 @@ impl Pipeline {
             Err(error) => (Err(error), Booking::default()),
         };
         let took = began.elapsed();
+        abreast().await;
         call.upstream += took;
         record.ms = millis(took);
         let got = match read {

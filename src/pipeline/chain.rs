@@ -17,6 +17,7 @@ use super::rules::{RECORDED, note_error, nowhere};
 use crate::action::{Action, Applied, Made, Route};
 use crate::cache::Entry;
 use crate::cache::flight::Failed;
+use crate::cores::abreast;
 use crate::image::{FailureKind, ModelId};
 use crate::plugin::{FailureView, Plugin};
 use crate::record::{AnsweredFrom, By, Mode, RuleRecord};
@@ -90,6 +91,7 @@ impl Pipeline {
         if let Some(given) = call.given.take() {
             return Ok(given);
         }
+        abreast().await;
         let mut plan = self.plan_now(call).map_err(|why| nowhere(&why))?;
         self.retries.called(Instant::now());
         let mut failures: Vec<(FailureKind, ModelId)> = Vec::new();

@@ -53,6 +53,7 @@ use moka::sync::Cache;
 
 use crate::action::{CacheScope, Class, World};
 use crate::cache::{Flights, Shelf, Store};
+use crate::cores::abreast;
 use crate::image::Format;
 use crate::ledger::Ledger;
 use crate::plugin::Plugins;
@@ -202,12 +203,14 @@ impl Pipeline {
         self.answer_in_time(answer, deadline, dialect).await
     }
 
-    /// The way of a call, station by station.
+    /// The way of a call, station by station, abreast with the others of its thread.
     async fn travel(self: Arc<Self>, arrived: Arrived, mut door: Door) {
+        abreast().await;
         let mut call = match self.read(arrived) {
             Ok(call) => call,
             Err(unread) => return self.turn_away(unread, door),
         };
+        abreast().await;
         let mut outcome = match self.repeated(&mut call).await {
             Some(of_earlier) => of_earlier,
             None => match self.consult_rules(&mut call).await {
@@ -216,6 +219,7 @@ impl Pipeline {
             },
         };
         self.tell_retries(&mut call, &outcome);
+        abreast().await;
         let handover = self.answer(&mut call, &mut outcome, &mut door).await;
         self.hear_response(&mut call, &outcome).await;
         door.when_delivered(move |delivered, bytes| {
