@@ -44,10 +44,19 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.begin(|| work)
+    }
+
+    /// As [`Tasks::spawn`], of work that is begun where it stays: a call's future is some kilobytes,
+    /// and copied there all its room would be copied with the little that stands in it.
+    pub fn begin<F>(&self, begin: impl FnOnce() -> F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         self.inner.running.fetch_add(1, Ordering::AcqRel);
         let running = Running(Arc::clone(&self.inner));
-        // A call's future is some kilobytes: it is moved once, here, and not at every turn.
-        let work = Box::pin(work);
+        let work = Box::into_pin(Box::write(Box::new_uninit(), begin()));
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the place that counts them"

@@ -1,5 +1,9 @@
 //! The door between a call and the caller who waits for its answer.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use http::Response;
 use tokio::sync::oneshot;
 
@@ -71,20 +75,20 @@ impl Door {
     }
 }
 
-impl Opened {
-    /// The answer, once it is there; where the call is `over` without one, an error in its place.
-    pub(super) fn answer(&mut self, over: bool) -> Option<Response<Body>> {
-        match self.0.try_recv() {
-            Ok(answer) => Some(answer),
-            Err(_) if !over => None,
-            Err(_) => {
+impl Future for Opened {
+    type Output = Response<Body>;
+
+    /// The answer, once it is there; where the call ended without one, an error in its place.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        Pin::new(&mut self.0).poll(cx).map(|answer| {
+            answer.unwrap_or_else(|_| {
                 // The call broke off: a defect of ours, and the caller must not hang on it.
                 let reply = super::rescue::bare(
                     http::StatusCode::INTERNAL_SERVER_ERROR,
                     "the call broke off; see pixtoll's own log",
                 );
-                Some(super::answer::response(reply))
-            }
-        }
+                super::answer::response(reply)
+            })
+        })
     }
 }

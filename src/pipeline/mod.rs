@@ -6,7 +6,6 @@
 mod answer;
 mod asking;
 mod attempt;
-mod attended;
 pub mod batch;
 pub mod body;
 mod bounds;
@@ -64,7 +63,6 @@ use crate::task::Tasks;
 use crate::upstream::Upstream;
 use crate::wire::{RequestHead, Rope};
 
-use attended::Attended;
 pub use body::Body;
 pub use budgets::{Budgeting, WhenDown};
 pub use call::{Arrived, Caller, CallerFrom, Recognised};
@@ -191,21 +189,19 @@ impl Pipeline {
         })
     }
 
-    /// Takes a call on. A caller who hangs up does not cancel what may already be paid for: the
-    /// call then goes on by itself.
+    /// Takes a call on. It travels in a task of its own: a caller who hangs up does not cancel what
+    /// may already be paid for, and its connection has nothing to do until there is an answer.
     pub async fn handle(self: Arc<Self>, arrived: Arrived) -> Response<Body> {
         let (door, opened) = Door::shut();
         let dialect = arrived.recognised.dialect;
         let deadline = self.deadline_of(&arrived, Instant::now());
-        let tasks = self.tasks.clone();
         let this = Arc::clone(&self);
-        let answer = Attended::new(|| this.travel(arrived, door), opened, tasks);
-        self.answer_in_time(answer, deadline, dialect).await
+        self.tasks.begin(|| this.travel(arrived, door));
+        self.answer_in_time(opened, deadline, dialect).await
     }
 
     /// The way of a call, station by station, abreast with the others of its thread.
     async fn travel(self: Arc<Self>, arrived: Arrived, mut door: Door) {
-        abreast().await;
         let mut call = match self.read(arrived) {
             Ok(call) => call,
             Err(unread) => return self.turn_away(unread, door),
@@ -264,5 +260,26 @@ impl Pipeline {
     fn noticed(&self, kind: NoticeKind, level: NoticeLevel, text: impl Into<String>) -> Notice {
         let instance = Arc::clone(&self.policy.instance);
         Notice::new(Timestamp::now(), instance, kind, level, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::sync::Arc;
+
+    use super::Pipeline;
+    use super::call::Arrived;
+    use super::door::Door;
+
+    /// What every call needs, whatever becomes of it: what seldom happens on the way is boxed where
+    /// it begins.
+    #[test]
+    fn the_way_of_a_call_is_not_large() {
+        fn bytes<F: Future>(_: impl FnOnce(Arc<Pipeline>, Arrived, Door) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = bytes(Pipeline::travel);
+        assert!(bytes < 12 << 10, "{bytes}");
     }
 }
