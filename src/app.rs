@@ -191,8 +191,8 @@ impl App {
         self.sim.as_ref()
     }
 
-    /// Stops listening, lets calls under way finish, and closes the books. Returns how many calls
-    /// did not finish in time; their holds become unknown at the next start.
+    /// Stops listening, lets calls under way finish, and closes the books. Returns how many
+    /// connections and calls did not finish in time; the calls' holds become unknown at the next start.
     pub async fn stop(self) -> usize {
         self.closer.close();
         let left = self.tasks.drain(LAST_CALLS).await;

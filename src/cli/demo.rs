@@ -107,7 +107,8 @@ async fn perform(app: &App, client: &Client) -> Result<Vec<Value>, StartError> {
         prepare(app, &scene);
         let calls = scene.calls.iter().map(|call| client.call(call));
         if scene.at_once {
-            let release = release_when_joined(app, scene.calls.len());
+            let before = app.pipeline.tasks.running();
+            let release = release_when_joined(app, before, scene.calls.len());
             let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), release);
             answers
                 .into_iter()
@@ -132,10 +133,11 @@ fn prepare(app: &App, scene: &Scene) {
     }
 }
 
-/// Lets the provider answer only when all equal calls are waiting for the one purchase.
-async fn release_when_joined(app: &App, calls: usize) {
+/// Lets the provider answer only when all equal calls are waiting for the one purchase: each is a
+/// connection and a call more than the tasks that ran `before`.
+async fn release_when_joined(app: &App, before: usize, calls: usize) {
     let Some(sim) = app.sim() else { return };
-    let joined = || app.pipeline.tasks.running() > calls;
+    let joined = || app.pipeline.tasks.running() >= before + 2 * calls;
     for _ in 0..500 {
         if joined() {
             break;
