@@ -62,16 +62,21 @@ impl Usd {
 
     /// For people: at least two decimals, `$0.035`, `-$0.20`.
     pub fn pretty(self) -> String {
+        let mut text = String::with_capacity(LONGEST + 1);
+        self.put_pretty(&mut text);
+        text
+    }
+
+    /// As [`Usd::pretty`], behind what stands in `text`.
+    pub fn put_pretty(self, text: &mut String) {
         let digits = Digits::of(Usd(self.0.saturating_abs()));
-        let text = digits.as_str();
-        let decimals = text.split_once('.').map_or(0, |(_, d)| d.len());
-        let pad = match decimals {
+        text.push_str(if self.0 < 0 { "-$" } else { "$" });
+        text.push_str(digits.as_str());
+        text.push_str(match digits.decimals() {
             0 => ".00",
             1 => "0",
             _ => "",
-        };
-        let sign = if self.0 < 0 { "-" } else { "" };
-        [sign, "$", text, pad].concat()
+        });
     }
 }
 
@@ -245,6 +250,13 @@ impl Digits {
     fn put(&mut self, character: u8) {
         self.start -= 1;
         self.text[self.start] = character;
+    }
+
+    /// Digits behind the point.
+    fn decimals(&self) -> usize {
+        let digits = &self.text[self.start..self.end];
+        let point = digits.iter().position(|digit| *digit == b'.');
+        point.map_or(0, |point| digits.len() - point - 1)
     }
 
     fn as_str(&self) -> &str {

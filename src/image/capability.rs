@@ -144,8 +144,10 @@ impl Capability {
 
     /// Whether the model is gone at that moment, by the day in UTC.
     pub fn retired_at(&self, at: jiff::Timestamp) -> bool {
-        // Most models stay, and what day it is need not be worked out for them.
-        self.retired_on.is_some() && self.retired(&at.strftime("%Y-%m-%d").to_string())
+        let on = self.retired_on.as_deref();
+        // Read, and not the moment written: every call of such a model asks.
+        let on = on.and_then(|day| day.parse::<jiff::civil::Date>().ok());
+        on.is_some_and(|day| day <= jiff::tz::Offset::UTC.to_datetime(at).date())
     }
 
     /// Pixels that a size comes out as, `usual` where nobody can know.

@@ -169,26 +169,32 @@ fn worded_shortfall(short: &Shortfall) -> String {
 }
 
 fn worded_discrepancy(beyond: &Discrepancy) -> String {
-    format!(
-        "the charge lies {} beside its quote: quoted {}, charged {}",
-        beyond.by.pretty(),
-        parts(&beyond.quoted),
-        parts(&beyond.charged)
-    )
+    let lines = beyond.quoted.len() + beyond.charged.len();
+    let mut text = String::with_capacity(64 + 32 * lines);
+    text.push_str("the charge lies ");
+    beyond.by.put_pretty(&mut text);
+    text.push_str(" beside its quote: quoted ");
+    put_parts(&mut text, &beyond.quoted);
+    text.push_str(", charged ");
+    put_parts(&mut text, &beyond.charged);
+    text
 }
 
 /// A breakdown on one line: `1 image $0.04 + 7 text in $0.00`.
 fn parts(lines: &[Line]) -> String {
     let mut text = String::with_capacity(32 * lines.len());
-    for Line {
-        count,
-        what,
-        amount,
-    } in lines
-    {
-        let between = if text.is_empty() { "" } else { " + " };
-        // A text takes whatever is written to it.
-        let _ = write!(text, "{between}{count} {what} {}", amount.pretty());
-    }
+    put_parts(&mut text, lines);
     text
+}
+
+/// The same behind what stands in `text`: of a provider whose quotes are off, every call has one.
+fn put_parts(text: &mut String, lines: &[Line]) {
+    for (place, line) in lines.iter().enumerate() {
+        if place > 0 {
+            text.push_str(" + ");
+        }
+        // A text takes whatever is written to it.
+        let _ = write!(text, "{} {} ", line.count, line.what);
+        line.amount.put_pretty(text);
+    }
 }
