@@ -34,10 +34,10 @@ pub fn here() -> usize {
 
 /// Lets the other tasks that are ready on this thread come as far as this one.
 ///
-/// The machine code that a call passes through is ten times what a processor's first cache holds.
+/// The machine code that a call passes through is many times what a processor's first cache holds.
 /// Calls that each run to their end fetch all of it, one after the other; calls that stop at the
-/// same places fetch each piece once for all that are there. Where nobody else is ready it costs a
-/// fraction of a microsecond, and on a thread that is none of [`Cores`] nothing.
+/// same places fetch each piece once for all that are there. Where nobody else is ready it costs one
+/// more turn of the task, and on a thread that is none of [`Cores`] nothing.
 pub async fn abreast() {
     let mut stopped = here() == 0;
     poll_fn(|cx| {
