@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS claims (
     bucket  TEXT    NOT NULL,
     since   INTEGER NOT NULL,
     amount  INTEGER NOT NULL,
-    open    INTEGER NOT NULL CHECK (open IN (0, 1)),
+    open    INTEGER NOT NULL CHECK (open = 0 OR open = 1),
     PRIMARY KEY (call, attempt, budget, bucket)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS buckets (

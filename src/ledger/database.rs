@@ -12,7 +12,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, QueryBuilder, Row as _, Sqlite};
+use sqlx::{Arguments as _, ConnectOptions, Connection, QueryBuilder, Row as _, Sqlite};
 use ulid::{ULID_LEN, Ulid};
 
 use super::batch::{Batch, Write};
@@ -26,7 +26,8 @@ const LAYOUT: i64 = 1;
 
 /// Amounts are nano-dollars, times microseconds since 1970. `outcome` is null while an attempt is
 /// open. `owner` names the journal that can still settle it. `assumed` marks an end that nobody
-/// saw: a real one, should it turn up, replaces it.
+/// saw: a real one, should it turn up, replaces it. The checks do not say `IN`: SQLite would fill a
+/// table of the words anew for every row, which takes as long as the rest of the insert.
 const SCHEMA: &str = "
 CREATE TABLE attempts (
     call        TEXT    NOT NULL,
@@ -42,9 +43,10 @@ CREATE TABLE attempts (
     held        INTEGER,
     quote       INTEGER,
     owner       TEXT    NOT NULL,
-    outcome     TEXT    CHECK (outcome IN ('ok', 'partial', 'failed', 'unknown')),
+    outcome     TEXT    CHECK (outcome = 'ok' OR outcome = 'partial' OR outcome = 'failed'
+                               OR outcome = 'unknown'),
     settled_at  INTEGER,
-    billed      TEXT    CHECK (billed IN ('yes', 'no', 'unknown')),
+    billed      TEXT    CHECK (billed = 'yes' OR billed = 'no' OR billed = 'unknown'),
     charge      INTEGER,
     charge_from TEXT,
     images      INTEGER NOT NULL DEFAULT 0,
@@ -318,7 +320,9 @@ pub(super) async fn insert(
     for statement in &*INSERTS {
         while rest.len() >= statement.rows {
             let (now, later) = rest.split_at(statement.rows);
-            let mut query = sqlx::query(statement.sql);
+            let mut values = SqliteArguments::default();
+            values.reserve(statement.rows * VALUES, 0);
+            let mut query = sqlx::query_with(statement.sql, values);
             for write in now {
                 query = bind(query, &owner, &mut words, write);
             }
