@@ -1,12 +1,14 @@
 //! The journal: every hold and charge is one whole record in a file before anybody hears of it.
 //!
-//! One mutex, one reused buffer, one `write` an event. What is written here also waits in memory
+//! One mutex, one reused buffer, one `write` an event, or for all events of calls that go abreast. What is written here also waits in memory
 //! until the carrier has it in the database; then the segments that hold nothing else go.
 //!
 //! When a write or a sync fails, nothing that the file may have lost is trusted to it any more: a
 //! new segment is begun with everything that the database does not have yet (a copy more is no
 //! harm, a record's number tells copies apart). Until that succeeds, holds are refused, and
 //! settlements are kept in memory: at most as many as holds were open.
+
+mod round;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,12 +24,10 @@ use super::entry::{Event, Hold, Numbered, Sync};
 use super::error::LedgerError;
 use super::frame::{self, MAX_BODY, SegmentHead};
 use super::segment::{Medium, Places, Segment};
+use round::Round;
 
 /// A hold may take half a record's room: its settlement repeats it and needs the rest.
 const MAX_HOLD: usize = MAX_BODY / 2;
-
-/// How often a call lets others go first while the journal is being written.
-const PATIENCE: usize = 16;
 
 /// What a journal may grow to.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,8 @@ struct State {
     seq: u64,
     /// What the database does not have yet, in order.
     uncarried: VecDeque<Numbered>,
+    /// What waits to be written with others.
+    round: Round,
     /// Why the segment no longer holds everything that is not carried.
     gap: Option<LedgerError>,
     closed: bool,
@@ -126,6 +128,7 @@ impl Journal {
                 buffer: Vec::with_capacity(1024),
                 seq: 0,
                 uncarried: VecDeque::new(),
+                round: Round::default(),
                 gap: None,
                 closed: false,
             }),
@@ -173,30 +176,40 @@ impl Journal {
         }
     }
 
-    /// Returns when nobody writes, or after a while. A thread that waits for another's write is
-    /// better used for another call.
-    pub(super) async fn quiet(&self) {
-        for _ in 0..PATIENCE {
-            if !self.state.is_locked() {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+    fn append(&self, event: Event, otherwise: Otherwise) -> Result<(), LedgerError> {
+        self.change(|state| self.append_to(state, event, otherwise))
     }
 
-    fn append(&self, event: Event, otherwise: Otherwise) -> Result<(), LedgerError> {
+    /// Changes the state, and rings for the carrier where it had nothing to carry before.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
+        let idle = state.uncarried.is_empty();
+        let changed = change(&mut state);
+        let rings = idle && !state.uncarried.is_empty();
+        drop(state);
+        if rings {
+            self.to_carry.notify_one();
+        }
+        changed
+    }
+
+    fn append_to(
+        &self,
+        state: &mut State,
+        event: Event,
+        otherwise: Otherwise,
+    ) -> Result<(), LedgerError> {
         if state.closed {
             return Err(LedgerError::Closed);
         }
         if otherwise == Otherwise::Refuse {
-            self.room(&state)?;
+            self.room(state)?;
         }
         let event = Numbered {
             seq: state.seq + 1,
             event,
         };
-        let written = self.write(&mut state, &event, otherwise);
+        let written = self.write(state, &event, otherwise);
         if written.is_err() && otherwise == Otherwise::Refuse {
             return written;
         }
@@ -205,11 +218,6 @@ impl Journal {
         }
         state.seq = event.seq;
         state.uncarried.push_back(event);
-        let first = state.uncarried.len() == 1;
-        drop(state);
-        if first {
-            self.to_carry.notify_one();
-        }
         written
     }
 
@@ -263,6 +271,8 @@ impl Journal {
             let _ = self.medium.remove(&path);
             return Err(LedgerError::disk("write", &path, error));
         }
+        // What was refused may lie there still, if it could not be cut off before.
+        let _ = state.segment.cut(state.length);
         let old = std::mem::replace(&mut state.path, path);
         state.segment = segment;
         state.length = length;
@@ -363,7 +373,10 @@ impl Journal {
 
     /// Takes no further event.
     pub(super) fn close(&self) {
-        self.state.lock().closed = true;
+        self.change(|state| {
+            self.end_round(state);
+            state.closed = true;
+        });
     }
 
     /// The owners of the journals that are there: of those who had died when this process began,

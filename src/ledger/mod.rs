@@ -140,6 +140,15 @@ impl Ticket {
         }
     }
 
+    /// Its end as an event; from here on the journal has the duty.
+    fn end(&mut self, mut settlement: Settlement) -> Event {
+        if let Some(id) = &mut settlement.request_id {
+            id.truncate(id.floor_char_boundary(MAX_REQUEST_ID));
+        }
+        self.done = true;
+        Event::Settled(Arc::clone(&self.hold), Arc::new(settlement))
+    }
+
     fn take_back(mut self) -> Result<(), LedgerError> {
         self.done = true;
         let journal = &self.journal;
@@ -275,6 +284,19 @@ impl Ledger {
         Ok(Ticket::journalled(hold, journal))
     }
 
+    /// As [`Ledger::hold`], with one write for all calls that go abreast ([`crate::cores::abreast`]): a call
+    /// stops here.
+    ///
+    /// # Errors
+    /// As [`Ledger::hold`].
+    pub async fn hold_abreast(&self, hold: Hold) -> Result<Ticket, LedgerError> {
+        let hold = Arc::new(hold);
+        let journal = &self.shared().journal;
+        let event = Event::Held(Arc::clone(&hold));
+        journal.propose_abreast(event).await?;
+        Ok(Ticket::journalled(hold, journal))
+    }
+
     /// Holds without asking anybody, for a call that goes on although the ledger does not take it:
     /// the hold, with its claims on budgets, is kept in memory until disk or database do.
     ///
@@ -291,12 +313,6 @@ impl Ledger {
         Ok(ticket)
     }
 
-    /// Returns when the journal is likely to be free: to be called before [`Ledger::hold`] and
-    /// [`Ledger::settle`], which wait for their turn on the thread that calls them.
-    pub async fn quiet(&self) {
-        self.shared().journal.quiet().await;
-    }
-
     /// Writes how the attempt ended and what it cost.
     ///
     /// # Errors
@@ -306,19 +322,34 @@ impl Ledger {
     pub fn settle(
         &self,
         mut ticket: Ticket,
-        mut settlement: Settlement,
+        settlement: Settlement,
     ) -> Result<Written, LedgerError> {
-        if let Some(id) = &mut settlement.request_id {
-            id.truncate(id.floor_char_boundary(MAX_REQUEST_ID));
-        }
-        ticket.done = true;
-        let event = Event::Settled(Arc::clone(&ticket.hold), Arc::new(settlement));
+        let event = ticket.end(settlement);
         ticket.journal.state_fact(event)?;
+        Ok(self.settled(&ticket))
+    }
+
+    /// As [`Ledger::settle`], with one write for all calls that go abreast
+    /// ([`crate::cores::abreast`]): a call stops here.
+    ///
+    /// # Errors
+    /// As [`Ledger::settle`].
+    pub async fn settle_abreast(
+        &self,
+        mut ticket: Ticket,
+        settlement: Settlement,
+    ) -> Result<Written, LedgerError> {
+        let event = ticket.end(settlement);
+        ticket.journal.state_fact_abreast(event).await?;
+        Ok(self.settled(&ticket))
+    }
+
+    fn settled(&self, ticket: &Ticket) -> Written {
         self.hurry_for(&ticket.hold);
-        Ok(Written {
+        Written {
             journal: Arc::clone(&ticket.journal),
             sync: ticket.sync,
-        })
+        }
     }
 
     /// What ends within a budget makes room for others, in other processes too.

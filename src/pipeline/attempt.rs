@@ -288,7 +288,6 @@ impl Pipeline {
             Ok(pass) => pass,
             Err(why) => return self.not_now(call, record, why),
         };
-        abreast().await;
         let ticket = match self.held(call, plan).await {
             Ok(ticket) => ticket,
             Err(not_held) => {

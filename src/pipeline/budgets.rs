@@ -297,8 +297,8 @@ impl Pipeline {
 
     /// Holds where no budget applies.
     async fn held_freely(&self, call: &Call, plan: &Plan) -> Result<Ticket, NotHeld> {
-        self.ledger.quiet().await;
-        let error = match self.ledger.hold(self.hold_of(call, plan)) {
+        let hold = self.hold_of(call, plan);
+        let error = match self.ledger.hold_abreast(hold).await {
             Err(error) => error,
             Ok(ticket) => match ticket.durable().await {
                 Ok(()) => {

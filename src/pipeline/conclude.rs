@@ -177,8 +177,8 @@ impl Pipeline {
     }
 
     async fn settle(&self, ticket: Ticket, record: &AttemptRecord, charge: Charge) {
-        self.ledger.quiet().await;
-        let safe = match self.ledger.settle(ticket, settlement(record, charge)) {
+        let settlement = settlement(record, charge);
+        let safe = match self.ledger.settle_abreast(ticket, settlement).await {
             Ok(written) => written.durable().await,
             Err(error) => Err(error),
         };

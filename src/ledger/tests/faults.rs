@@ -20,11 +20,33 @@ struct Plan {
     bad_syncs: usize,
     /// Syncs that were asked for.
     syncs: usize,
+    /// Writes that were asked for.
+    writes: usize,
 }
 
 /// The real disk with a plan.
 #[derive(Clone, Default)]
-struct Faulty(Arc<Mutex<Plan>>);
+pub(super) struct Faulty(Arc<Mutex<Plan>>);
+
+impl Faulty {
+    /// Writes that were asked for so far.
+    pub(super) fn writes(&self) -> usize {
+        self.0.lock().writes
+    }
+
+    /// From now on so many bytes fit; where it does not cut, a file stays as it grew.
+    pub(super) fn fills_up(&self, room: usize, no_cut: bool) {
+        *self.0.lock() = Plan {
+            room: Some(room),
+            no_cut,
+            ..Plan::default()
+        };
+    }
+
+    pub(super) fn is_well(&self) {
+        *self.0.lock() = Plan::default();
+    }
+}
 
 struct FaultySegment {
     real: Arc<dyn Segment>,
@@ -48,16 +70,13 @@ impl Medium for Faulty {
 
 impl Segment for FaultySegment {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
-        let fits = self
-            .plan
-            .lock()
-            .room
-            .unwrap_or(bytes.len())
-            .min(bytes.len());
+        let mut plan = self.plan.lock();
+        plan.writes += 1;
+        let fits = plan.room.unwrap_or(bytes.len()).min(bytes.len());
         if fits == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if let Some(room) = &mut self.plan.lock().room {
+        if let Some(room) = &mut plan.room {
             *room -= fits;
         }
         self.real.append(&bytes[..fits])
@@ -79,14 +98,14 @@ impl Segment for FaultySegment {
     }
 }
 
-async fn open_faulty(place: &Place, sync: Sync, disk: &Faulty) -> Ledger {
+pub(super) async fn open_faulty(place: &Place, sync: Sync, disk: &Faulty) -> Ledger {
     Ledger::open_on(&place.path, sync, Arc::new(disk.clone()), Bounds::default())
         .await
         .unwrap()
 }
 
 /// A journal without a carrier: nothing of it is ever in the database.
-async fn lone_journal(place: &Place, disk: &Faulty, bounds: Bounds) -> Journal {
+pub(super) async fn lone_journal(place: &Place, disk: &Faulty, bounds: Bounds) -> Journal {
     place.open().await.close().await.unwrap();
     let places = Places::prepare(&place.path).unwrap();
     Journal::begin(
@@ -99,7 +118,7 @@ async fn lone_journal(place: &Place, disk: &Faulty, bounds: Bounds) -> Journal {
     .unwrap()
 }
 
-fn held(nano: i64) -> Arc<Hold> {
+pub(super) fn held(nano: i64) -> Arc<Hold> {
     Arc::new(hold(0, nano))
 }
 
@@ -114,18 +133,14 @@ async fn a_full_disk_refuses_holds_and_loses_nothing_that_was_held() {
             journal.propose(Event::Held(second.clone())).unwrap();
             let file = place.path.parent().unwrap().join(&place.journals()[0]);
 
-            *disk.0.lock() = Plan {
-                room: Some(room),
-                no_cut,
-                ..Plan::default()
-            };
+            disk.fills_up(room, no_cut);
             let refused = journal.propose(Event::Held(held(70))).unwrap_err();
             assert!(matches!(refused, LedgerError::Disk { .. }), "{refused}");
             let end = Event::Settled(second.clone(), Arc::new(charged(35)));
             assert!(journal.state_fact(end).is_err());
             assert!(journal.trouble().is_some());
 
-            *disk.0.lock() = Plan::default();
+            disk.is_well();
             journal.propose(Event::Held(held(80))).unwrap();
             assert!(journal.trouble().is_none());
             drop(journal);
@@ -266,13 +281,9 @@ async fn half_a_record_never_hides_what_is_written_after_it() {
         for no_cut in [false, true] {
             let (place, disk) = (place(), Faulty::default());
             let journal = lone_journal(&place, &disk, Bounds::default()).await;
-            *disk.0.lock() = Plan {
-                room: Some(room),
-                no_cut,
-                ..Plan::default()
-            };
+            disk.fills_up(room, no_cut);
             journal.propose(Event::Held(held(70))).unwrap_err();
-            *disk.0.lock() = Plan::default();
+            disk.is_well();
             journal.propose(Event::Held(held(50))).unwrap();
             drop(journal);
             let ledger = place.open().await;

@@ -4,6 +4,7 @@ mod budgets;
 mod crash;
 mod faults;
 mod frames;
+mod rounds;
 mod use_;
 
 use std::path::PathBuf;
