@@ -4,7 +4,6 @@
 //! and lets one call at a time through after a while to see. It is a hint for rules and routes: an
 //! app's own call is never kept back by it. Nothing here reads a clock; the moment is told.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -81,7 +80,7 @@ impl Ended {
 /// Everything that is known of how models are doing. Bounded, and cheap where all is well.
 #[derive(Debug, Default)]
 pub struct Board {
-    models: RwLock<HashMap<ModelId, Arc<Mutex<Chart>>>>,
+    models: RwLock<foldhash::HashMap<ModelId, Arc<Mutex<Chart>>>>,
     /// Breakers that are not closed: while there are none, nothing is looked up.
     troubled: AtomicUsize,
 }

@@ -224,12 +224,17 @@ impl Digits {
             end: LONGEST,
         };
         if fraction > 0 {
-            for _ in 0..9 {
+            let mut places = 9;
+            // Most prices are whole milli- or micro-dollars.
+            for (zeros, size) in [(6, 1_000_000), (3, 1_000), (1, 10), (1, 10)] {
+                if fraction % size == 0 {
+                    fraction /= size;
+                    places -= zeros;
+                }
+            }
+            for _ in 0..places {
                 digits.put(b'0' + (fraction % 10) as u8);
                 fraction /= 10;
-            }
-            while digits.text[digits.end - 1] == b'0' {
-                digits.end -= 1;
             }
             digits.put(b'.');
         }

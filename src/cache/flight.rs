@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -221,7 +222,7 @@ impl Flight {
 /// All purchases under way.
 #[derive(Clone, Debug, Default)]
 pub struct Flights {
-    running: Arc<DashMap<Key, Flight>>,
+    running: Arc<DashMap<Key, Flight, RandomState>>,
 }
 
 /// Whether a call leads a purchase or joins one.

@@ -5,7 +5,7 @@
 //! is enough: it is held for less than a microsecond but when a table grows, and nothing is dropped
 //! under it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ const SWEPT: usize = 2;
 
 #[derive(Debug)]
 struct State<V> {
-    places: HashMap<u128, u32>,
+    places: foldhash::HashMap<u128, u32>,
     slots: Vec<Slot<V>>,
     /// The first of the slots without a value; the others follow by `older`.
     free: u32,
@@ -59,7 +59,7 @@ impl<V: Clone> Lru<V> {
         Lru {
             capacity,
             state: Mutex::new(State {
-                places: HashMap::new(),
+                places: foldhash::HashMap::default(),
                 slots: Vec::new(),
                 free: NONE,
                 newest: NONE,

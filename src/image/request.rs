@@ -149,7 +149,7 @@ impl ModelId {
     /// Puts the two halves together.
     pub fn new(provider: &str, model: &str) -> ModelId {
         ModelId {
-            whole: format!("{provider}/{model}").into(),
+            whole: [provider, "/", model].concat().into(),
             slash: provider.len(),
         }
     }

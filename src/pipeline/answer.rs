@@ -1,5 +1,6 @@
 //! The last stations: the answer in the caller's dialect, and the record of how it came to be.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -494,14 +495,15 @@ pub(super) fn kept_head(head: &ReplyHead) -> KeptHead {
 }
 
 /// RFC 9211's words for what the cache did.
-fn cache_status(call: &Call, stored: bool) -> String {
+fn cache_status(call: &Call, stored: bool) -> Cow<'static, str> {
     let cache = &call.decision.cache;
-    let stored = if stored { "; stored" } else { "" };
-    match cache.status {
-        CacheStatus::Hit => format!("hit; ttl={}", cache.ttl_s.unwrap_or(0)),
-        CacheStatus::Collapsed => "fwd=uri-miss; collapsed".to_owned(),
-        CacheStatus::Miss => format!("fwd=uri-miss{stored}"),
-        CacheStatus::Refresh => format!("fwd=request{stored}"),
-        CacheStatus::Bypass | CacheStatus::Off => "fwd=bypass".to_owned(),
-    }
+    Cow::Borrowed(match (cache.status, stored) {
+        (CacheStatus::Hit, _) => return format!("hit; ttl={}", cache.ttl_s.unwrap_or(0)).into(),
+        (CacheStatus::Collapsed, _) => "fwd=uri-miss; collapsed",
+        (CacheStatus::Miss, true) => "fwd=uri-miss; stored",
+        (CacheStatus::Miss, false) => "fwd=uri-miss",
+        (CacheStatus::Refresh, true) => "fwd=request; stored",
+        (CacheStatus::Refresh, false) => "fwd=request",
+        (CacheStatus::Bypass | CacheStatus::Off, _) => "fwd=bypass",
+    })
 }

@@ -334,7 +334,7 @@ impl Pipeline {
                 if let Some(live) = live {
                     live.end(End::Cut);
                 }
-                call.decision.attempts.push(record);
+                call.decision.attempted(record);
                 self.failed(call, failure, None, pilot)
             }
             Ok(read) => {

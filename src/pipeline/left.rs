@@ -58,7 +58,7 @@ impl Pipeline {
         let mut attempt = record.clone();
         attempt.fail(&failure, charge, &call.asked.prompt, self.policy.prompts);
         let mut decision = call.decision.clone();
-        decision.attempts.push(attempt);
+        decision.attempted(attempt);
         self.line_of(call, decision)
     }
 

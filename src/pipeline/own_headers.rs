@@ -1,7 +1,10 @@
 //! The headers that are ours: what an app may tell us, and what we tell it.
 
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::action::CacheMode;
@@ -134,7 +137,7 @@ pub fn strip(headers: &mut HeaderMap) {
 pub struct Telling<'a> {
     pub decision: &'a str,
     /// RFC 9211, e.g. `hit; ttl=3599`.
-    pub cache_status: String,
+    pub cache_status: Cow<'static, str>,
     /// The model that made it.
     pub route: Option<&'a str>,
     pub cost: Option<Usd>,
@@ -149,25 +152,32 @@ impl Telling<'_> {
     /// Puts the headers on an answer.
     pub fn write(&self, headers: &mut HeaderMap) {
         headers.reserve(8);
-        let mut put = |name: &HeaderName, text: &str| {
-            if let Ok(value) = HeaderValue::from_str(text) {
+        // All the values lie in one block of memory.
+        let mut block = BytesMut::with_capacity(160);
+        let mut put = |name: &HeaderName, value: &dyn Display| {
+            let written = write!(block, "{value}");
+            let text = block.split().freeze();
+            if let (Ok(()), Ok(value)) = (written, HeaderValue::from_maybe_shared(text)) {
                 headers.insert(name, value);
             }
         };
-        put(&CACHE_STATUS, &format!("pixtoll; {}", self.cache_status));
-        put(&DECISION, self.decision);
-        if let Some(route) = self.route {
+        put(
+            &CACHE_STATUS,
+            &format_args!("pixtoll; {}", self.cache_status),
+        );
+        put(&DECISION, &self.decision);
+        if let Some(route) = &self.route {
             put(&ROUTE, route);
         }
-        if let Some(cost) = self.cost {
-            put(&COST, &cost.to_string());
+        if let Some(cost) = &self.cost {
+            put(&COST, cost);
         }
-        put(&COST_FROM, self.cost_from);
-        if let Some(saved) = self.saved {
-            put(&SAVED, &saved.to_string());
+        put(&COST_FROM, &self.cost_from);
+        if let Some(saved) = &self.saved {
+            put(&SAVED, saved);
         }
         if self.no_retry {
-            put(&SHOULD_RETRY, "false");
+            headers.insert(&SHOULD_RETRY, HeaderValue::from_static("false"));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whom calls can be sent to.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::dialect::{DEPLOYMENT, Dialect};
@@ -122,7 +122,7 @@ impl Provider {
 #[derive(Clone, Debug, Default)]
 pub struct Providers {
     by_name: BTreeMap<Arc<str>, Arc<Provider>>,
-    by_host: HashMap<String, Arc<Provider>>,
+    by_host: foldhash::HashMap<String, Arc<Provider>>,
 }
 
 impl Providers {

@@ -76,7 +76,7 @@ impl Pipeline {
         };
         let prompt = &call.asked.prompt;
         record.fail(&failure, Charge::NONE, prompt, self.policy.prompts);
-        call.decision.attempts.push(record);
+        call.decision.attempted(record);
         self.failed(call, *failure, None, None)
     }
 

@@ -23,9 +23,9 @@ pub struct Book {
     /// The rows in force, one a model.
     current: Arc<[Arc<ModelRow>]>,
     /// Place in both of every model and alias.
-    index: Arc<HashMap<ModelId, usize>>,
+    index: Arc<foldhash::HashMap<ModelId, usize>>,
     aliases: Arc<HashMap<ModelId, ModelId>>,
-    providers: Arc<HashMap<String, ProviderRow>>,
+    providers: Arc<foldhash::HashMap<String, ProviderRow>>,
     stores: Arc<[Store]>,
     /// Whom the prices are for.
     standings: Arc<Standings>,
@@ -82,7 +82,7 @@ impl Book {
     }
 
     fn of(all: Contents, aliases: HashMap<ModelId, ModelId>, digest: Arc<str>) -> Book {
-        let providers: HashMap<String, ProviderRow> = all
+        let providers: foldhash::HashMap<String, ProviderRow> = all
             .providers
             .into_iter()
             .map(|(_, read)| (read.row.provider.clone(), read.row))
@@ -93,7 +93,7 @@ impl Book {
             stores.push(read.row);
         }
         let mut history: Vec<Vec<Placed>> = Vec::new();
-        let mut index: HashMap<ModelId, usize> = HashMap::new();
+        let mut index: foldhash::HashMap<ModelId, usize> = foldhash::HashMap::default();
         for (file, read) in all.models {
             let mut row = read.row;
             if let Some(provider) = providers.get(row.id.provider()) {

@@ -231,6 +231,12 @@ impl Decision {
         }
     }
 
+    /// Adds an attempt. Nearly every call has one: a list takes room for four when it begins.
+    pub fn attempted(&mut self, attempt: AttemptRecord) {
+        self.attempts.reserve_exact(1);
+        self.attempts.push(attempt);
+    }
+
     /// Adds up what the attempts cost and what the call saved, from the attempts and the answer
     /// that stand in it.
     ///

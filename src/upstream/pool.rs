@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -42,7 +43,7 @@ struct Lane {
 /// All connections, by destination and by the core whose they are: on another they would wake two.
 pub(super) struct Pool {
     dialer: Dialer,
-    lanes: DashMap<(usize, Destination), Arc<Mutex<Lane>>>,
+    lanes: DashMap<(usize, Destination), Arc<Mutex<Lane>>, RandomState>,
     /// Drivers of shared connections, counted apart: shutdown waits for calls, not for these.
     drivers: Tasks,
 }
@@ -59,7 +60,7 @@ impl Pool {
     pub(super) fn new(dialer: Dialer) -> Pool {
         Pool {
             dialer,
-            lanes: DashMap::new(),
+            lanes: DashMap::default(),
             drivers: Tasks::new(),
         }
     }

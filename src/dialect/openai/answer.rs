@@ -499,28 +499,29 @@ fn add_usage(usage: &mut Usage, node: &Node) {
 
 /// Adds the counts of one list of them.
 pub(super) fn add_counts(usage: &mut Usage, told: &Node) {
-    let count = |pointer: &str| told.at(pointer).and_then(Node::u64);
+    let count = |name: &str| told.get(name).and_then(Node::u64);
+    let detail = |of: &str, name: &str| told.get(of)?.get(name)?.u64();
     let add = |slot: &mut Option<u64>, more: Option<u64>| {
         if let Some(more) = more {
             *slot = Some(slot.unwrap_or(0).saturating_add(more));
         }
     };
-    let text_in = count("/input_tokens_details/text_tokens");
-    let image_in = count("/input_tokens_details/image_tokens");
+    let text_in = detail("input_tokens_details", "text_tokens");
+    let image_in = detail("input_tokens_details", "image_tokens");
     // Without details every token counts as the dearer kind where that is known: output as image.
     let split = text_in.or(image_in).is_some();
     add(
         &mut usage.text_in,
-        text_in.or(count("/input_tokens").filter(|_| !split)),
+        text_in.or(count("input_tokens").filter(|_| !split)),
     );
     add(&mut usage.image_in, image_in);
-    let text_out = count("/output_tokens_details/text_tokens");
-    let image_out = count("/output_tokens_details/image_tokens");
+    let text_out = detail("output_tokens_details", "text_tokens");
+    let image_out = detail("output_tokens_details", "image_tokens");
     let split = text_out.or(image_out).is_some();
     add(&mut usage.text_out, text_out);
     add(
         &mut usage.image_out,
-        image_out.or(count("/output_tokens").filter(|_| !split)),
+        image_out.or(count("output_tokens").filter(|_| !split)),
     );
     if let Some(money) = reported(told) {
         usage.reported = Some(usage.reported.unwrap_or(Usd::ZERO) + money);

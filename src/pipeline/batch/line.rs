@@ -268,7 +268,7 @@ impl Pipeline {
                 self.book_line(open, &record, charge).await?;
                 call.served_by = vec![record.i];
                 call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
-                call.decision.attempts.push(record);
+                call.decision.attempted(record);
                 let kept = Some((answer::kept_head(&reply.head), reply.body));
                 let entry = self.keep(&mut call, &plan, &key, response, cost, kept);
                 let served = Served {
@@ -296,7 +296,7 @@ impl Pipeline {
                 let charge = self.book.failed_charge(&plan.request, &failure);
                 record.fail(&failure, charge, &call.asked.prompt, self.policy.prompts);
                 self.book_line(open, &record, charge).await?;
-                call.decision.attempts.push(record);
+                call.decision.attempted(record);
                 closed.failed += 1;
                 closed.charged += charge.amount.unwrap_or(Usd::ZERO);
                 closed.unpriced += u64::from(charge.amount.is_none());

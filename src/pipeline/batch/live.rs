@@ -109,7 +109,7 @@ impl Pipeline {
                 self.judge(plan, &mut failure, None);
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
-                call.decision.attempts.push(record);
+                call.decision.attempted(record);
                 self.failed(call, failure, None, pilot)
             }
             Ok(reply) => {
