@@ -18,7 +18,7 @@ use pixtoll::wire::RequestHead;
 
 /// As the program has it: half of what a hook takes would be the system's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
 struct FromBook;
 
