@@ -182,10 +182,13 @@ impl Scanner {
             let taken = match self.expects {
                 Expects::String => self.string_bytes(bytes)?,
                 Expects::Scalar => self.scalar_bytes(bytes)?,
-                _ => {
-                    self.structure(first)?;
-                    1
-                }
+                _ => match self.whole_string(bytes)? {
+                    Some(taken) => taken,
+                    None => {
+                        self.structure(first)?;
+                        1
+                    }
+                },
             };
             self.offset += taken;
             bytes = &bytes[taken..];
@@ -311,6 +314,29 @@ impl Scanner {
         Ok(())
     }
 
+    /// Takes a string that begins here and lies whole in `bytes`, short and without escapes: nearly
+    /// all are. `None` where it is no such one.
+    fn whole_string(&mut self, bytes: &[u8]) -> Result<Option<usize>, NotJson> {
+        let is_key = match self.expects {
+            Expects::Value | Expects::ValueOrEnd => false,
+            Expects::Key | Expects::KeyOrEnd => true,
+            _ => return Ok(None),
+        };
+        let [b'"', inside @ ..] = bytes else {
+            return Ok(None);
+        };
+        let near = &inside[..inside.len().min(LONG)];
+        let end = match memchr2(b'"', b'\\', near) {
+            Some(end) if near[end] == b'"' => end,
+            _ => return Ok(None),
+        };
+        let Ok(text) = std::str::from_utf8(&near[..end]) else {
+            return Ok(None);
+        };
+        self.text(text.into(), is_key)?;
+        Ok(Some(end + 2))
+    }
+
     fn open_string(&mut self, is_key: bool) -> Result<(), NotJson> {
         self.token.clear();
         self.string = Some(OpenString {
@@ -346,13 +372,9 @@ impl Scanner {
                 Ok(at + 1)
             }
             Some(at) => {
-                // What lies whole in one chunk is copied once, into a text of its own.
-                let apart = string.long || string.escaped || !self.token.is_empty() || at > LONG;
-                if apart {
-                    self.keep(&bytes[..at])?;
-                }
+                self.keep(&bytes[..at])?;
                 self.offset += at;
-                let closed = self.close_string((!apart).then_some(&bytes[..at]));
+                let closed = self.close_string();
                 self.offset -= at;
                 closed?;
                 Ok(at + 1)
@@ -380,8 +402,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// Ends the open string: `whole`, or what was kept of it.
-    fn close_string(&mut self, whole: Option<&[u8]>) -> Result<(), NotJson> {
+    /// Ends the open string with what was kept of it.
+    fn close_string(&mut self) -> Result<(), NotJson> {
         let Some(string) = self.string.take() else {
             return self.fail("a string that was not opened");
         };
@@ -393,16 +415,20 @@ impl Scanner {
             };
             return self.value(Node::Long(span));
         }
-        let bytes = whole.unwrap_or(&self.token);
         let text = if string.escaped {
-            unescape(bytes).map(SmolStr::from)
+            unescape(&self.token).map(SmolStr::from)
         } else {
-            std::str::from_utf8(bytes).ok().map(SmolStr::new)
+            std::str::from_utf8(&self.token).ok().map(SmolStr::new)
         };
         let Some(text) = text else {
             return self.fail("a string is not valid text");
         };
-        if !string.is_key {
+        self.text(text, string.is_key)
+    }
+
+    /// A short string is whole.
+    fn text(&mut self, text: SmolStr, is_key: bool) -> Result<(), NotJson> {
+        if !is_key {
             return self.value(Node::Text(text));
         }
         match self.stack.last_mut() {
