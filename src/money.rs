@@ -385,7 +385,8 @@ fn fixed_point(text: &str, places: usize) -> Result<i128, NotMoney> {
 
 /// `numerator / denominator`, halves away from zero; `denominator` is not zero.
 fn round_half_up(numerator: i128, denominator: i128) -> i128 {
-    let (quotient, remainder) = (numerator / denominator, numerator % denominator);
+    let quotient = numerator / denominator;
+    let remainder = numerator - quotient * denominator; // another division would cost as much again
     let up = remainder.unsigned_abs() * 2 >= denominator.unsigned_abs();
     quotient + i128::from(up) * numerator.signum() * denominator.signum()
 }

@@ -16,12 +16,12 @@ pub(super) fn codes(head: &ReplyHead, telling: &[&str]) -> Codes {
         request_id: head.header("x-request-id").map(str::to_owned),
         ..Codes::default()
     };
-    for name in telling.iter().chain(&["retry-after", "retry-after-ms"]) {
-        codes.put_header(&head.headers, name);
-    }
+    // One look at each header, where each name would take a search.
     for name in head.headers.keys() {
-        if name.as_str().starts_with("x-ratelimit-") {
-            codes.put_header(&head.headers, name.as_str());
+        let name = name.as_str();
+        let waits = matches!(name, "retry-after" | "retry-after-ms");
+        if waits || telling.contains(&name) || name.starts_with("x-ratelimit-") {
+            codes.put_header(&head.headers, name);
         }
     }
     codes

@@ -274,7 +274,8 @@ impl Pipeline {
             }
         }
         call.attempts += 1;
-        let mut record = AttemptRecord::new(call.attempts, &plan.request, plan.quote.as_deref());
+        let quote = plan.quote.as_deref();
+        let mut record = Box::new(AttemptRecord::new(call.attempts, &plan.request, quote));
         if plan.own_quote {
             record.quoted_by_provider(by_book);
         }
@@ -286,7 +287,7 @@ impl Pipeline {
         record.wait_ms = millis(wait + waiting.elapsed());
         let mut pass = match turn {
             Ok(pass) => pass,
-            Err(why) => return self.not_now(call, record, why),
+            Err(why) => return self.not_now(call, *record, why),
         };
         let ticket = match self.held(call, plan).await {
             Ok(ticket) => ticket,
@@ -334,7 +335,7 @@ impl Pipeline {
                 if let Some(live) = live {
                     live.end(End::Cut);
                 }
-                call.decision.attempted(record);
+                call.decision.attempted(*record);
                 self.failed(call, failure, None, pilot)
             }
             Ok(read) => {

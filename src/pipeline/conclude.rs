@@ -33,7 +33,7 @@ impl Pipeline {
         call: &mut Call,
         plan: &Plan,
         key: &Key,
-        mut record: AttemptRecord,
+        mut record: Box<AttemptRecord>,
         ticket: Ticket,
         read: Read,
         pilot: Option<Pilot>,
@@ -61,7 +61,7 @@ impl Pipeline {
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
                 show_rest(&live);
-                call.decision.attempted(record);
+                call.decision.attempted(*record);
                 let reply = live.is_none().then_some(Reply { head, body });
                 return self.failed(call, *failure, reply, pilot);
             }
@@ -70,7 +70,7 @@ impl Pipeline {
                 let failure = Failure::lost(FailureKind::Unknown, "a job that has no end");
                 self.settle_failure(call, plan, &mut record, ticket, &failure)
                     .await;
-                call.decision.attempted(record);
+                call.decision.attempted(*record);
                 return self.failed(call, failure, None, pilot);
             }
         };
@@ -82,7 +82,7 @@ impl Pipeline {
         show_rest(&live);
         call.served_by = vec![record.i];
         call.served = Some((Arc::clone(&plan.request), plan.quote.clone()));
-        call.decision.attempted(record);
+        call.decision.attempted(*record);
         let kept = Some((answer::kept_head(&head), body));
         let entry = self.keep(call, plan, key, *response, charge.amount, kept);
         if let Some(pilot) = pilot {

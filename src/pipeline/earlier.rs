@@ -20,7 +20,7 @@ use super::chain::Served;
 use super::rescue::Rescued;
 use crate::cache::{Entry, Key, Lru};
 use crate::image::Billed;
-use crate::record::{AnsweredFrom, CacheStatus, Mode};
+use crate::record::{AnsweredFrom, CacheStatus, Id, Mode};
 
 /// So long a call is remembered after its end.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -199,7 +199,7 @@ impl Pipeline {
             return;
         }
         let key = self.key_as_arrived(call);
-        let first = call.decision.retry_of.map(|id| id.to_string().into());
+        let first = call.decision.retry_of.map(Id::text);
         let begun = Arc::new(Begun {
             id: Arc::clone(&call.id),
             first: first.unwrap_or_else(|| Arc::clone(&call.id)),

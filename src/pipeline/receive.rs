@@ -57,7 +57,7 @@ impl Pipeline {
             submit: recognised.dialect.submits(&arrived.head, &asked),
             began,
             deadline: self.deadline_of(&arrived, began),
-            id: decision.id.to_string().into(),
+            id: decision.id.text(),
             request: Arc::clone(&asked),
             asked,
             asked_quote,

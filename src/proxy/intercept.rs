@@ -174,7 +174,10 @@ async fn one<S>(
 {
     let service = service_fn(|request| {
         let (proxy, inside, sni) = (Arc::clone(&proxy), inside.clone(), sni.clone());
-        async move { Ok::<_, Infallible>(request_inside(proxy, request, inside, tls, sni).await) }
+        // Boxed: hyper would copy all of it into the connection for every request.
+        Box::pin(async move {
+            Ok::<_, Infallible>(request_inside(proxy, request, inside, tls, sni).await)
+        })
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use smol_str::SmolStr;
-use ulid::Ulid;
+use ulid::{ULID_LEN, Ulid};
 
 use crate::bill::Quote;
 use crate::image::{
@@ -51,6 +51,12 @@ impl Id {
         self.0
     }
 
+    /// The id as a text that can be shared.
+    pub fn text(self) -> Arc<str> {
+        let mut text = [0; ULID_LEN];
+        Arc::from(&*self.0.array_to_str(&mut text))
+    }
+
     /// The moment that the id was made, to the millisecond.
     pub fn moment(self) -> SystemTime {
         self.0.datetime()
@@ -79,7 +85,8 @@ impl FromStr for Id {
 
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut text = [0; ULID_LEN];
+        serializer.serialize_str(self.0.array_to_str(&mut text))
     }
 }
 

@@ -168,7 +168,7 @@ impl Serialize for SavedBy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(Lever::ALL.len()))?;
         for lever in Lever::ALL {
-            map.serialize_entry(lever.as_str(), &self.get(*lever))?;
+            map.serialize_entry(lever, &self.get(*lever))?;
         }
         map.end()
     }

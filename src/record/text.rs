@@ -46,6 +46,14 @@ impl<'a> Text<'a> {
         serde_json::to_writer(self.0, &value)
     }
 
+    /// A text without characters to escape.
+    fn quoted(self, text: &str) {
+        self.0.reserve(text.len() + 2);
+        self.0.push(b'"');
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(b'"');
+    }
+
     fn open(self, bracket: u8, close: u8) -> Several<'a> {
         self.0.push(bracket);
         Several {
@@ -96,10 +104,7 @@ impl<'a> Serializer for Text<'a> {
         if !is_plain(text) {
             return self.scalar(text);
         }
-        self.0.reserve(text.len() + 2);
-        self.0.push(b'"');
-        self.0.extend_from_slice(text.as_bytes());
-        self.0.push(b'"');
+        self.quoted(text);
         Ok(())
     }
 
@@ -137,7 +142,8 @@ impl<'a> Serializer for Text<'a> {
         _: u32,
         variant: &'static str,
     ) -> Result<(), Error> {
-        self.serialize_str(variant)
+        self.quoted(variant); // a word of ours
+        Ok(())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(

@@ -187,7 +187,7 @@ impl Pipeline {
         let request = Arc::new(request);
         let decision = &mut call.decision;
         (decision.id, decision.at) = (Id::of(kept.attempt.call), at);
-        call.id = decision.id.to_string().into();
+        call.id = decision.id.text();
         decision.asked.quote = call.asked_quote.as_ref().map(|quote| quote.expected);
         decision.asked.quote_high = call.asked_quote.as_ref().map(|quote| quote.high);
         (decision.rules, decision.lost) = (facts.rules, facts.lost);

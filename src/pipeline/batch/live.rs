@@ -126,7 +126,7 @@ impl Pipeline {
                     ttfb: began.elapsed(),
                     room: Arc::new(room),
                 };
-                self.conclude(call, plan, key, record, ticket, read, pilot)
+                self.conclude(call, plan, key, Box::new(record), ticket, read, pilot)
                     .await
             }
         };
