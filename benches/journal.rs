@@ -1,6 +1,6 @@
 //! What holding and charging costs a call: two records in the journal, and the rows behind them.
 //!
-//! The bar is 5 µs of CPU a call. `hold and settle` is what the call itself waits for; `with its
+//! The bar is 5 µs of CPU a call. `hold and settle` is what a call that goes alone waits for; `with its
 //! row` is the same until the database has it, a thousand calls at a time. `within a budget` waits
 //! for the transaction that judges the hold and its sync: alone, and shared by 64 that ask at once.
 

@@ -1,7 +1,8 @@
 //! The journal: every hold and charge is one whole record in a file before anybody hears of it.
 //!
-//! One mutex, one reused buffer, one `write` an event, or for all events of calls that go abreast. What is written here also waits in memory
-//! until the carrier has it in the database; then the segments that hold nothing else go.
+//! One mutex, one reused buffer, one `write` an event, or for all events of calls that go abreast.
+//! What is written here also waits in memory until the carrier has it in the database; then the
+//! segments that hold nothing else go.
 //!
 //! When a write or a sync fails, nothing that the file may have lost is trusted to it any more: a
 //! new segment is begun with everything that the database does not have yet (a copy more is no

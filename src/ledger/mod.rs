@@ -284,8 +284,8 @@ impl Ledger {
         Ok(Ticket::journalled(hold, journal))
     }
 
-    /// As [`Ledger::hold`], with one write for all calls that go abreast ([`crate::cores::abreast`]): a call
-    /// stops here.
+    /// As [`Ledger::hold`], with one write for all calls that go abreast
+    /// ([`crate::cores::abreast`]): a call stops here.
     ///
     /// # Errors
     /// As [`Ledger::hold`].
