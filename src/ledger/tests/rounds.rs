@@ -69,7 +69,7 @@ async fn a_disk_that_takes_part_of_a_round_has_taken_nothing_of_it() {
                 journal
             })
             .await;
-            disk.is_well();
+            disk.fills_up(usize::MAX, no_cut);
             journal.propose(Event::Held(held(80))).unwrap();
             assert!(journal.trouble().is_none());
             drop(journal);
